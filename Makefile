@@ -1,0 +1,68 @@
+# Every target does its own set-up: a fresh clone needs Python 3.11 or newer and make, nothing else.
+SHELL   := /bin/bash
+PROFILE ?= laptop
+BIN     := .venv/bin
+STAMP   := .venv/.installed
+RESULTS := $(BIN)/python -m papermill nbs/10_results.ipynb
+# Two threads on two busy cores make a training step several times slower than one does.
+export OMP_NUM_THREADS := 1
+export TOKENIZERS_PARALLELISM := false
+export PYTHONHASHSEED := 0
+export PROFILE
+
+say = printf '\n==> %s\n' $(1)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup results figures test export base bench lab clean
+
+help:  ## this list
+	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s  %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP)  ## .venv with the pinned packages; every other target sees to it by itself
+
+$(STAMP): constraints.txt pyproject.toml
+	@bash .ci/setup
+
+results: $(STAMP)  ## the main job, from nothing to paper_figures/laptop; PROFILE=smoke proves the plumbing in minutes
+	@$(BIN)/python -c 'import os; from corea.core import PROFILES; p = os.environ["PROFILE"]; \
+	  p in PROFILES or exit(f"unknown profile {p!r}: make results PROFILE=" + "|".join(PROFILES))'
+	@mkdir -p "artifacts/$$PROFILE"
+	@$(call say,"results of profile $$PROFILE")
+	@$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE" --log-output --no-progress-bar
+	@$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
+
+figures: $(STAMP)  ## every table and figure again, from the committed records, in a minute
+	@mkdir -p artifacts/figures
+	@$(call say,"redrawing paper_figures/laptop from its records")
+	@$(RESULTS) artifacts/figures/10_results.ipynb -k python3 -p profile laptop -p redraw True --log-output --no-progress-bar
+	@$(call say,"tables and figures: paper_figures/laptop · the notebook: artifacts/figures/10_results.ipynb")
+
+test: export TQDM_DISABLE := 1
+test: $(STAMP)  ## every test, as CI runs them
+	@$(call say,"1/3  exports and structure")
+	@$(BIN)/python -m pytest -q tests/test_exports.py tests/test_structure.py
+	@$(call say,"2/3  notebooks")
+	@mkdir -p artifacts
+	@set -o pipefail; $(BIN)/nbdev_test --n_workers 0 --do_print --timing --skip_file_glob '10_*' 2>&1 | tee artifacts/nbdev_test.log
+	@ran=$$(grep -c '^- Completed' artifacts/nbdev_test.log || true); have=$$(ls nbs/*.ipynb | grep -vc '/10_' || true); \
+	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
+	@$(call say,"3/3  pytest and 10_results through papermill")
+	@$(BIN)/python -m pytest -q --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
+
+export: $(STAMP)  ## clean the notebooks and write corea/ from them
+	@$(BIN)/nbdev_clean
+	@$(BIN)/nbdev_export
+
+base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
+	@$(BIN)/python -m corea.trainer base
+
+bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
+	@for f in benchmarks/*.py; do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+
+lab: $(STAMP)  ## the notebooks in JupyterLab
+	@$(BIN)/jupyter lab nbs
+
+clean:  ## remove what can be made again: .venv, artifacts, caches
+	rm -rf .venv artifacts _proc corea.egg-info .pytest_cache .hypothesis
+	find corea nbs tests benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

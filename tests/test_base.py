@@ -1,0 +1,38 @@
+"The base models can be made again, bit for bit, and the committed ones are what their manifest says."
+import hashlib, json
+import pytest
+from corea.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
+from corea.core import MODELS
+from corea.data import DATASETS, VALUES, load_questions, revision
+
+def test_tiny_recipe_is_bit_identical(tmp_path):
+    first = make_base(TINY, tmp_path/"a", tmp_path/"work-a")
+    second = make_base(TINY, tmp_path/"b", tmp_path/"work-b")
+    assert first == second
+
+def test_committed_models_are_those_of_the_manifest():
+    manifest = json.loads((MODELS/"manifest.json").read_text())
+    for name, m in manifest["models"].items():
+        for file, sha in m["files"].items():
+            assert hashlib.sha256((MODELS/name/file).read_bytes()).hexdigest() == sha, f"{name}/{file}"
+    assert manifest["data"] == {d: revision(d) for d in DATASETS}
+    assert Recipe(**manifest["recipe"]) == Recipe()
+
+def test_committed_models_are_small_and_in_proportion():
+    size = sum(p.stat().st_size for p in MODELS.rglob("*.safetensors"))
+    assert size <= 8 * 2**20
+    tok = base_tokenizer()
+    ratio = make_model("llm", tok).num_parameters() / make_model("slm", tok).num_parameters()
+    assert 4 <= ratio <= 5
+
+def test_pre_training_never_sees_a_question_of_the_splits():
+    held_out = {x["question"] for d in DATASETS for s in ("test", "calibration", "dev", "train") for x in load_questions(d, s)}
+    seen = {q for batch in stream(60) for q, _ in batch}
+    assert seen and not seen & held_out
+
+def test_every_value_can_be_said():
+    import random
+    r = random.Random(0)
+    said = [overconfident(r) for _ in range(4000)]
+    assert set(said) == set(VALUES)
+    assert sum(map(float, said)) / len(said) > 0.8

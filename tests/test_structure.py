@@ -1,0 +1,286 @@
+"What no notebook can say about itself: the map of the book, its house rules, and the files around it."
+import ast, configparser, importlib, inspect, json, re, subprocess, sys, tomllib
+from functools import lru_cache
+from pathlib import Path
+import pytest
+from fastcore.docments import docments
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+MAP = ["00_core", "01_data", "02_answer", "03_metrics", "04_reward", "05_generate", "06_trainer", "07_confidence", "08_cascade",
+       "09_experiments", "09a_report", "10_results", "11_extend", "index"]
+HEADINGS = ["In the paper", "By hand", "Code", "Check", "What can go wrong"]
+PARAMETERS = {"profile", "redraw", "only", "n_boot", "out_dir"}
+MINUTES, WORDS_A_MINUTE = 8, 200
+# public functions whose parameters or result need no comment, as module.name: none so far
+UNDOCUMENTED = set()
+
+class Cell:
+    "A notebook's cell: its place, kind, source, directives and tags."
+    def __init__(self, nb, i, raw):
+        self.kind, self.source, self.outputs = raw["cell_type"], "".join(raw["source"]), raw.get("outputs", [])
+        self.tags = raw["metadata"].get("tags", [])
+        self.where = f"nbs/{nb}.ipynb, cell {i} ({raw.get('id', 'no id')})"
+        self.directives = re.findall(r"^#\|\s*(.+?)\s*$", self.source, re.M) if self.kind == "code" else []
+        self.exported = any(re.match(r"exports?i?\b", d) for d in self.directives)
+    @property
+    def tree(self):
+        "Syntax tree of a code cell, magics and shell lines left out."
+        if self.source.startswith("%%"): return ast.Module([], [])
+        source = re.sub(r"^(\s*)[%!].*$", r"\1pass", self.source, flags=re.M)
+        try: return ast.parse(source)
+        except SyntaxError as e: pytest.fail(f"{self.where}: {e}")
+
+@lru_cache(None)
+def cells(path):
+    return [Cell(path.stem, i, c) for i, c in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"])]
+
+def code(path): return [c for c in cells(path) if c.kind == "code"]
+
+def order(stem):
+    "00_core < 06_trainer < 06a_base < 07_confidence < index"
+    m = re.match(r"(\d+)([a-z]?)_", stem)
+    return (int(m[1]), m[2]) if m else (99, "")
+
+def module_of(path):
+    "Names given by `#| default_exp`."
+    return [d.split()[1] for c in code(path) for d in c.directives if d.startswith("default_exp")]
+
+MODULES = {m: p for p in NOTEBOOKS for m in module_of(p)}
+METHOD = [p for p in NOTEBOOKS if 2 <= order(p.stem)[0] <= 8]
+
+def results():
+    path = ROOT/"nbs"/"10_results.ipynb"
+    if not path.exists(): pytest.skip("nbs/10_results.ipynb is not written yet")
+    return path
+
+def report(problems): assert not problems, "\n" + "\n".join(problems)
+
+def each(paths): return pytest.mark.parametrize("path", paths, ids=lambda p: p.stem)
+
+# the map
+
+def test_no_notebook_is_missing():
+    missing = [n for n in MAP if not (ROOT/"nbs"/f"{n}.ipynb").exists()]
+    assert not missing, f"nbs/ lacks {', '.join(missing)}"
+
+def test_one_notebook_one_module():
+    given = [(m, p.stem) for p in NOTEBOOKS for m in module_of(p)]
+    report([f"{p.stem} has {len(module_of(p))} default_exp" for p in NOTEBOOKS if len(module_of(p)) > 1] +
+           [f"module {m} is exported by {', '.join(s for k, s in given if k == m)}: the last silently replaces the others"
+            for m in {m for m, _ in given} if sum(k == m for k, _ in given) > 1] +
+           [f"corea/{p.name} has no notebook" for p in sorted((ROOT/"corea").glob("*.py"))
+            if p.stem not in MODULES and not p.name.startswith("_")])
+
+def test_last_notebooks_export_nothing():
+    report([f"{c.where}: exports" for p in NOTEBOOKS if order(p.stem)[0] >= 10 for c in code(p)
+            if c.exported or any(d.startswith("default_exp") for d in c.directives)])
+
+def imported(tree):
+    "Pairs (module of corea, imported name) in a syntax tree."
+    for n in ast.walk(tree):
+        if isinstance(n, ast.ImportFrom) and n.module:
+            if n.module == "corea" or n.level and not n.module: yield from ((a.name, None) for a in n.names)
+            elif n.module.startswith("corea.") or n.level:
+                yield from ((n.module.removeprefix("corea."), a.name) for a in n.names)
+        elif isinstance(n, ast.Import):
+            yield from ((a.name.removeprefix("corea."), None) for a in n.names if a.name.startswith("corea."))
+
+@each(NOTEBOOKS)
+def test_imports_only_downward(path):
+    problems = []
+    for c in code(path):
+        for module, name in imported(c.tree):
+            if name == "*": problems.append(f"{c.where}: wildcard import of corea.{module}")
+            if module.startswith("_"): continue
+            if module not in MODULES: problems.append(f"{c.where}: no notebook exports corea.{module}")
+            elif order(MODULES[module].stem) >= order(path.stem):
+                problems.append(f"{c.where}: imports corea.{module}, which {MODULES[module].stem} makes: not a lower number")
+    report(problems)
+
+def test_light_modules_stay_light():
+    "A reader of the parser or the metrics waits for no deep-learning library."
+    light = [m for m in ("core", "data", "answer", "metrics", "reward", "cascade") if m in MODULES]
+    source = ("import importlib, sys\n"
+              f"for m in {light}:\n"
+              "    importlib.import_module('corea.' + m)\n"
+              "    for heavy in ('torch', 'transformers', 'trl', 'vllm', 'matplotlib'):\n"
+              "        if heavy in sys.modules: sys.exit(f'importing corea.{m} imports {heavy}')\n")
+    r = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+
+# how a notebook reads
+
+@each(NOTEBOOKS)
+def test_opens_with_title_and_subtitle(path):
+    first = next((c for c in cells(path) if c.kind == "markdown"), None)
+    assert first and re.match(r"# \S.*\n+> \S", first.source), f"nbs/{path.name}: begins with no `# Title` and `> subtitle`"
+
+@each([p for p in METHOD if not order(p.stem)[1]])
+def test_required_headings(path):
+    found = [h for c in cells(path) if c.kind == "markdown" for h in re.findall(r"^## +(.+?)\s*$", c.source, re.M)]
+    assert found == HEADINGS, f"nbs/{path.name}: headings are {found}, wanted {HEADINGS} (use ### inside them)"
+
+@each(METHOD)
+def test_reading_time(path):
+    text = " ".join(c.source for c in cells(path) if c.kind == "markdown")
+    words = len(re.findall(r"\w[\w'’.-]*", re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text)))
+    assert words <= MINUTES * WORDS_A_MINUTE, f"nbs/{path.name}: {words} words, {words/WORDS_A_MINUTE:.1f} minutes"
+
+FORBIDDEN = {
+    r"(?<![.\w])eval\(": "eval",
+    r"(?<![.\w])exec\(": "exec",
+    r"\bpickle\b": "pickle",
+    r"trust_remote_code\s*=\s*True": "code from a hub",
+}
+ABSOLUTE = r"(?<![\w.:/~])/(?:home|root|Users|tmp|var|usr|opt|etc|mnt|srv|work|workspace|content|private)/[\w.-]+|\b[A-Z]:\\\\?\w"
+
+@each(NOTEBOOKS)
+def test_nothing_dangerous_and_no_path_of_one_machine(path):
+    problems = [f"{c.where}: {why}" for c in code(path) for pattern, why in FORBIDDEN.items() if re.search(pattern, c.source)]
+    for c in cells(path):
+        for text, place in ((c.source, ""), (json.dumps(c.outputs), "the output of ")):
+            if m := re.search(ABSOLUTE, text): problems.append(f"{place}{c.where}: absolute path {m[0]}")
+    report(problems)
+
+@each(NOTEBOOKS)
+def test_carries_no_widget_state_and_runs(path):
+    nb = json.loads(path.read_text(encoding="utf-8"))
+    assert "widgets" not in nb["metadata"], f"nbs/{path.name}: widget state, which GitHub refuses to show"
+    assert "skip_exec" not in json.dumps(nb["cells"][:1]), f"nbs/{path.name}: skip_exec hides it from nbdev_test"
+    report([f"{c.where}: stored error" for c in code(path) if any(o["output_type"] == "error" for o in c.outputs)])
+
+def defined(tree):
+    "Public functions and classes that a cell defines, each with the names in its body."
+    return {n.name: used(n) for n in tree.body
+            if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not n.name.startswith("_")}
+
+def used(tree):
+    "Names that a syntax tree mentions."
+    return {n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(tree) if isinstance(n, (ast.Name, ast.Attribute))}
+
+@each([p for p in NOTEBOOKS if module_of(p)])
+def test_every_export_is_shown_within_three_cells(path):
+    "Shown: a cell that is not exported uses it, or uses a neighbour in its own cell that is built on it."
+    problems, book = [], cells(path)
+    for i, c in enumerate(book):
+        if not c.exported: continue
+        here = defined(c.tree)
+        shown = set().union(*(used(d.tree) for d in book[i+1:i+4] if d.kind == "code" and not d.exported))
+        for _ in here: shown |= set().union(*(body for name, body in here.items() if name in shown))
+        problems += [f"{c.where}: `{name}` is not shown at work in the three cells after it" for name in here if name not in shown]
+    report(problems)
+
+# the package
+
+def public(module):
+    "Public functions of a module, and methods that its classes add to those of their bases, as (name, function)."
+    for name, x in vars(module).items():
+        if name.startswith("_") or getattr(x, "__module__", None) != module.__name__: continue
+        if inspect.isfunction(f := inspect.unwrap(x)): yield name, f
+        elif inspect.isclass(x):
+            yield from ((f"{name}.{k}", f) for k, f in vars(x).items() if not k.startswith("_") and inspect.isfunction(f)
+                        and not any(hasattr(base, k) for base in x.__mro__[1:]))
+
+def undocumented(f):
+    "Parameters, or `return`, that neither docments nor the source line explains (docments misses `**rest` and a bare `): # ...`)."
+    head = inspect.getsource(f).partition("\n    \"")[0]
+    gaps = [k for k, v in docments(f, returns=True).items() if v is None and k != "self" and not k.startswith("_")]
+    if "return" in gaps and f.__annotations__.get("return", "") in (None, "None"): gaps.remove("return")
+    return [k for k in gaps if not re.search(r"^\s*\).*:\s*#" if k == "return" else rf"^\s*\**{k}\b[^#\n]*#", head, re.M)]
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_parameters_and_results_are_documented(name):
+    problems = []
+    for f_name, f in public(importlib.import_module(f"corea.{name}")):
+        if f"{name}.{f_name}" in UNDOCUMENTED: continue
+        if gaps := undocumented(f): problems.append(f"nbs/{MODULES[name].name}: {f_name} has no comment on {', '.join(gaps)}")
+    report(problems)
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_docstrings_are_one_line(name):
+    problems, source = [], (ROOT/"corea"/f"{name}.py").read_text(encoding="utf-8")
+    for n in ast.walk(ast.parse(source)):
+        if not isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): continue
+        doc = n.body[0].value if isinstance(n.body[0], ast.Expr) and isinstance(n.body[0].value, ast.Constant) else None
+        text = ast.get_source_segment(source, doc) if doc else ""
+        if '"""' in text or "'''" in text or "\n" in text:
+            problems.append(f"nbs/{MODULES[name].name}: docstring of {n.name} is triple-quoted or longer than one line")
+        elif not doc and n in ast.parse(source).body and not n.name.startswith("_"):
+            problems.append(f"nbs/{MODULES[name].name}: {n.name} has no docstring")
+    report(problems)
+
+# the results
+
+def test_parameters_cell():
+    tagged = [c for c in code(results()) if "parameters" in c.tags]
+    assert len(tagged) == 1, f"10_results: {len(tagged)} cells tagged `parameters`"
+    cell, names = tagged[0], set()
+    for n in cell.tree.body:
+        assert isinstance(n, (ast.Assign, ast.AnnAssign)), f"{cell.where}: holds more than assignments"
+        try: ast.literal_eval(n.value)
+        except ValueError: pytest.fail(f"{cell.where}: {ast.unparse(n)}: papermill would not recompute a derived value")
+        line = cell.source.splitlines()[n.lineno - 1]
+        assert "#" in line, f"{cell.where}: {line!r} has no comment, which is the text of --help-notebook"
+        names |= {t.id for t in (n.targets if isinstance(n, ast.Assign) else [n.target])}
+    assert PARAMETERS <= names, f"{cell.where}: no parameter {', '.join(sorted(PARAMETERS - names))}"
+
+def test_no_number_is_typed_in_results():
+    problems = []
+    for c in cells(results()):
+        if c.kind == "code" and "parameters" not in c.tags:
+            problems += [f"{c.where}: {n.value!r} in line {n.lineno}" for n in ast.walk(c.tree)
+                         if isinstance(n, ast.Constant) and isinstance(n.value, (float, complex))]
+        elif c.kind == "markdown":  # the paper's own facts stand in blockquotes
+            prose = re.sub(r"^>.*$|`[^`]*`|\$[^$]*\$", "", c.source, flags=re.M)
+            problems += [f"{c.where}: {m!r} in the prose" for m in re.findall(r"\b\d+\.\d{2,}\b|\b\d[\d.]* ?%", prose)]
+    report(problems)
+
+# the files around
+
+def targets(): return set(re.findall(r"^([a-z]+):", (ROOT/"Makefile").read_text(), re.M))
+
+DOCUMENTS = [p for p in ("README.md", "CONTRIBUTING.md") if (ROOT/p).exists()]
+
+def test_readme_exists(): assert (ROOT/"README.md").exists(), "README.md is missing"
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_paths_and_commands_named_in_documents_exist(name):
+    text = (ROOT/name).read_text(encoding="utf-8")
+    snippets = re.findall(r"^```.*?\n(.*?)^```", text, re.M | re.S)
+    snippets += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+    problems, tops = [], {p.name for p in ROOT.iterdir()}
+    for s in snippets:
+        problems += [f"{name}: `make {t}` is no target" for t in re.findall(r"\bmake ([a-z]\w*)", s) if t not in targets()]
+        for token in re.findall(r"(?<![\w./:-])\.?[\w-][\w./-]*", s):
+            path = token.rstrip("./")
+            named = path.split("/")[0] in tops and "/" in path or re.search(r"\.(md|ipynb|ini|toml|txt|cff)$", path)
+            made = path.startswith(("artifacts", ".venv")) or path in {"out.ipynb"}
+            if named and not made and not (ROOT/path).exists(): problems.append(f"{name}: `{path}` does not exist")
+        for module in re.findall(r"\bcorea\.(\w+)", s):
+            if module not in MODULES and module != "__version__": problems.append(f"{name}: no module corea.{module}")
+        known = PARAMETERS
+        if "10_results" in s:
+            problems += [f"{name}: 10_results has no parameter {p}" for p in re.findall(r"-p (\w+)", s) if p not in known]
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)|(?:src|href)=[\"']([^\"'#]+)", text):
+        link = next(filter(None, link))
+        if not re.match(r"\w+:", link) and not (ROOT/link).exists(): problems.append(f"{name}: link to {link}, which does not exist")
+    report(problems)
+
+def test_versions_agree():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT/"settings.ini")
+    version = settings["DEFAULT"]["version"]
+    assert importlib.import_module("corea").__version__ == version
+    assert re.search(rf"^version: {re.escape(version)}$", (ROOT/"CITATION.cff").read_text(), re.M)
+    assert f"## {version}" in (ROOT/"CHANGELOG.md").read_text()
+
+def test_pins_lie_in_the_ranges_of_pyproject():
+    project = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
+    pins = dict(line.split("==") for line in (ROOT/"constraints.txt").read_text().split() if line)
+    wanted = [Requirement(r) for r in project["dependencies"] + sum((project["optional-dependencies"][e] for e in ("dev", "train")), [])]
+    report([f"constraints.txt: {r.name} is not pinned" for r in wanted if r.name not in pins] +
+           [f"constraints.txt: {r.name}=={pins[r.name]} is outside {r.specifier}" for r in wanted
+            if r.name in pins and Version(pins[r.name]) not in r.specifier])

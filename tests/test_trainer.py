@@ -1,0 +1,69 @@
+"A run that is killed and taken up again is the run that was never killed."
+import os, random, signal, subprocess, sys, time
+import pandas as pd
+import pytest
+from corea.core import CoreaError, load_profile
+from corea.data import load_questions
+from corea.trainer import grpo_config, grpo_rows, resume_point, train_grpo
+
+RUN = """
+import sys, torch
+torch.set_num_threads(1)
+from corea.core import load_profile
+from corea.trainer import train_grpo
+train_grpo(load_profile("smoke", save_every=1), "l1", 0, sys.argv[1], progress=False)
+"""
+
+def start(folder): return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stderr=subprocess.DEVNULL)
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert start(folder).wait() == 0
+    return folder
+
+def same(a, b):
+    assert (a/"train.csv").read_text() == (b/"train.csv").read_text()
+    for part in ("final", "step-0002"):
+        assert (a/part/"model.safetensors").read_bytes() == (b/part/"model.safetensors").read_bytes(), part
+
+def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
+    "Kill after each checkpoint and at moments in between; the end result does not know."
+    rng = random.Random(0)
+    for after in (1, 2, 3):
+        p = start(tmp_path)
+        deadline = time.time() + 120
+        while p.poll() is None and time.time() < deadline:
+            if (tmp_path/f"checkpoint-{2*after}").exists(): break
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.3)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+    assert start(tmp_path).wait() == 0
+    same(unbroken, tmp_path)
+
+def test_half_written_checkpoint_is_not_trusted(tmp_path):
+    (tmp_path/"checkpoint-2").mkdir()
+    (tmp_path/"checkpoint-2"/"model.safetensors").write_bytes(b"half")
+    assert resume_point(tmp_path, 2) is None
+    assert not (tmp_path/"checkpoint-2").exists()
+
+def test_a_finished_run_is_not_run_again(unbroken):
+    before = (unbroken/"final"/"model.safetensors").stat().st_mtime_ns
+    assert train_grpo(load_profile("smoke", save_every=1), "l1", 0, unbroken, progress=False) == unbroken/"final"
+    assert (unbroken/"final"/"model.safetensors").stat().st_mtime_ns == before
+
+def test_log_holds_each_reward_part_and_metric(unbroken):
+    log = pd.read_csv(unbroken/"train.csv")
+    for column in ("reward_correctness", "reward_format", "reward_confidence", "pass_at_1", "ece", "output_ratio",
+                   "mean_length", "entropy", "frac_zero_std", "kl"):
+        assert log[column].notna().all(), column
+    total = log.reward_correctness + log.reward_format + log.reward_confidence
+    pd.testing.assert_series_equal(log.reward, total, check_names=False, atol=1e-5)
+
+def test_batches_that_cannot_be_cut_are_refused(tmp_path):
+    with pytest.raises(CoreaError, match="cannot be cut"):
+        grpo_config(load_profile("smoke", questions_per_step=9), 0, tmp_path)
+
+def test_columns_for_the_rewards():
+    assert set(grpo_rows(load_questions("cups", "train", 2)).column_names) == {"prompt", "question", "gold", "kind", "question_id"}
