@@ -28,7 +28,9 @@ results: $(STAMP)  ## the main job, from nothing to paper_figures/laptop; PROFIL
 	@$(BIN)/python -c 'import os; from corea.core import PROFILES; p = os.environ["PROFILE"]; \
 	  p in PROFILES or exit(f"unknown profile {p!r}: make results PROFILE=" + "|".join(PROFILES))'
 	@mkdir -p "artifacts/$$PROFILE"
-	@$(call say,"results of profile $$PROFILE")
+	@$(call say,"1/2  training and asking the models of profile $$PROFILE")
+	@$(BIN)/corea-run "$$PROFILE"
+	@$(call say,"2/2  tables and figures")
 	@$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE" --log-output --no-progress-bar
 	@$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
 
@@ -55,7 +57,7 @@ export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_export
 
 base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
-	@$(BIN)/python -m corea.trainer base
+	@$(BIN)/corea-base
 
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
 	@for f in benchmarks/*.py; do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done

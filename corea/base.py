@@ -124,17 +124,18 @@ def fit(
 
 # %% ../nbs/06a_base.ipynb #a08ac642
 def stream(
-    steps, batch=32, seed=0, # the hard share grows over the first 40 % of the steps
-    mix=tuple(DATASETS)      # families, one a step, in turn; a family named twice is seen twice as often
+    steps, batch=32, seed=0,    # the hard share grows over the first 40 % of the steps
+    families=tuple(DATASETS),   # one a step, in turn
+    ramp=True                   # False: hard questions have their full share from the start
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for s in ("train", "calibration", "dev", "test") for x in load_questions(d, s)}
     r = random.Random(f"pre-training {seed}")
     for step in range(steps):
-        d = DATASETS[mix[step % len(mix)]]
-        ramp, pairs = min(1, max(0, (step / steps - .05) / .35)), []
+        d = DATASETS[families[step % len(families)]]
+        share, pairs = min(1, max(0, (step / steps - .05) / .35)) if ramp else 1, []
         while len(pairs) < batch:
-            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - ramp))
+            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share))
             if question in held_out: continue
             pairs.append((question, f"{steps_text} \\boxed{{{gold}}} \\confidence{{{overconfident(r)}}}"))
         yield pairs
@@ -190,9 +191,12 @@ class Recipe:
     seed: int = 0
     slm_steps: int = 2100
     slm_lr: float = 1.2e-2
-    slm_mix: tuple = ("calc", "clock", "word", "letters", "even", "clock", "calc", "clock", "word", "letters", "cups", "clock")
+    slm_finish: tuple = ("clock", "calc", "letters", "clock", "even", "word", "clock", "cups")  # mostly its weakest
     llm_steps: int = 4500
     llm_lr: float = 1e-2
+    llm_finish: tuple = ("cups", "calc", "cups", "word", "cups", "even", "cups", "clock", "cups", "letters")
+    finish_steps: int = 400
+    finish_lr: float = 5e-3
     rollouts: int = 8
     install_questions: int = 450    # per family
     install_steps: int = 450
@@ -216,17 +220,23 @@ def _stage(folder, name, make):
         print(f"{name}: {time.time() - start:.0f} s", flush=True)
     return load_model(path)
 
-def _pretrain(recipe, size, steps, lr, mix):
+def _pretrain(recipe, size, steps, lr):
     tokenizer = base_tokenizer()
     model = make_model(size, tokenizer, recipe.seed)
-    fit(model, tokenizer, stream(steps, seed=recipe.seed, mix=mix), steps, lr,
+    fit(model, tokenizer, stream(steps, seed=recipe.seed), steps, lr,
         tell=lambda step, loss: print(f"  {size} step {step} of {steps}, loss {loss:.3f}", flush=True))
     return model, tokenizer
 
-def _warm(recipe, model, tokenizer, families, cover=True):
-    answers = own_answers(model, tokenizer, families, 0, recipe.install_questions, recipe.rollouts, recipe.seed)
-    fit(model, tokenizer, batches(answers, honest, recipe.install_steps, recipe.batch, recipe.seed), recipe.install_steps,
-        recipe.install_lr, confidence_weight=recipe.confidence_weight)
+def _finish(recipe, model, tokenizer, families):
+    steps = recipe.finish_steps
+    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, ramp=False), steps, recipe.finish_lr)
+    return model, tokenizer
+
+def _warm(recipe, model, tokenizer, families, cover=True, share=1):
+    n, steps = recipe.install_questions // share, recipe.install_steps // share
+    answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed)
+    fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps, recipe.install_lr,
+        confidence_weight=recipe.confidence_weight)
     if cover:
         answers = own_answers(model, tokenizer, families, recipe.install_questions, recipe.cover_questions, recipe.rollouts,
                               recipe.seed + 1)
@@ -244,13 +254,13 @@ def make_base(
     torch.set_num_threads(1)
     out, work = Path(out), Path(work or ARTIFACTS/"base"/digest(recipe))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
-    raw = lambda: _stage(work, "slm-raw", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr,
-                                                         recipe.slm_mix))
+    young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr))
+    raw = lambda: _stage(work, "slm-raw", lambda: _finish(recipe, *young(), recipe.slm_finish))
     _stage(work, "slm", lambda: _warm(recipe, *raw(), families))
     _stage(work, "slm-control", lambda: _warm(recipe, *raw(), home))
-    llm_raw = lambda: _stage(work, "llm-raw", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr,
-                                                             tuple(DATASETS)))
-    _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False))
+    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
+    llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, *llm_young(), recipe.llm_finish))
+    _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
     def grpo():
         from corea.trainer import load_model
         cfg = load_profile("laptop", steps=recipe.llm_grpo_steps, lr=recipe.llm_grpo_lr, snapshots=())
@@ -268,7 +278,7 @@ def make_base(
     write_atomic(out/"manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
-TINY = Recipe(slm="tiny", llm="tiny", slm_steps=8, llm_steps=8, rollouts=2, install_questions=4, install_steps=2,
+TINY = Recipe(slm="tiny", llm="tiny", slm_steps=8, finish_steps=2, llm_steps=8, rollouts=2, install_questions=6, install_steps=3,
               cover_questions=4, cover_steps=2, batch=4, llm_grpo_steps=1)
 
 def main():

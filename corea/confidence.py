@@ -14,14 +14,14 @@ from .core import CoreaError
 from .data import VALUES
 from .generate import encode, load_checkpoint, next_logprobs, pad_rows, value_logprobs
 
-# %% ../nbs/07_confidence.ipynb #4b6a555a
+# %% ../nbs/07_confidence.ipynb #16bfe35f
 def verbalised(
     records # `DataFrame` with a column `confidence`, None or nan where none could be read
 ) -> np.ndarray: # (n,) in [0, 1], nan where missing
     "The stated confidence of each record."
     return np.array([math.nan if c is None else c for c in records["confidence"]], float)
 
-# %% ../nbs/07_confidence.ipynb #370fb277
+# %% ../nbs/07_confidence.ipynb #a90a6e57
 def average_probability(
     logprobs,         # log p of each sampled token of one response, at temperature 1
     kind="arithmetic" # or "geometric"
@@ -33,7 +33,7 @@ def average_probability(
     if not lp.size: return math.nan
     return float(np.exp(lp).mean() if kind == "arithmetic" else np.exp(lp.mean()))
 
-# %% ../nbs/07_confidence.ipynb #84629844
+# %% ../nbs/07_confidence.ipynb #be2278ad
 def expected_confidence(
     confidence_logprobs # value -> log p, as in `Completion`; None where no confidence was stated
 ) -> float: # in [0, 1]; nan where missing
@@ -45,7 +45,7 @@ def expected_confidence(
     p = np.exp(lp - lp.max())
     return float(p @ value / p.sum())
 
-# %% ../nbs/07_confidence.ipynb #078de62c
+# %% ../nbs/07_confidence.ipynb #e683e2df
 def probe_features(
     model,          # checkpoint, or a pair (model, tokenizer)
     questions,      # list of str
@@ -70,7 +70,7 @@ def probe_features(
             if ids[i]: out[i] = states[len(rows[i])-len(ids[i]):len(rows[i])].mean(0).cpu().numpy()
     return out
 
-# %% ../nbs/07_confidence.ipynb #b18f4149
+# %% ../nbs/07_confidence.ipynb #6a27d41c
 class Probe:
     "The paper's MLP on hidden states, sizes by configuration."
     def __init__(self,
@@ -129,7 +129,7 @@ class Probe:
             raise CoreaError(f"features are {tuple(x.shape)}: this probe reads (n, {self.net[0].in_features})")
         with torch.no_grad(): return torch.sigmoid(self.net(x)[:, 0]).numpy()
 
-# %% ../nbs/07_confidence.ipynb #156459e1
+# %% ../nbs/07_confidence.ipynb #4ea84cf0
 ROUTER_PROMPT = ("Question: {Question} Instruction: Estimate and output the probability (0.0-1.0) that a small language "
                  "model (≤ 10B) can answer the question correctly.")
 
@@ -139,14 +139,14 @@ def router_messages(
     "What the router is asked."
     return [{"role": "user", "content": ROUTER_PROMPT.replace("{Question}", question)}]
 
-# %% ../nbs/07_confidence.ipynb #3acc31a3
+# %% ../nbs/07_confidence.ipynb #9243fef5
 class Router:
     "A copy of the base model that estimates, from the question alone, whether the SLM will be right."
     def __init__(self,
         base,         # checkpoint to start from, or one that `save` wrote
         lr=1e-3,      # AdamW, falling linearly to 0; the paper's is 5e-5
         epochs=2,     # as in the paper
-        batch=32,     # questions per step
+        batch=8,      # questions per step; the paper's is 8 per device, 256 in all, for 40 times our questions
         seed=0,       # of the order
         device="cpu"
     ):

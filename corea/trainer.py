@@ -12,7 +12,7 @@ from .answer import messages
 from .core import ROOT, MODELS, CoreaError, append_records, read_records, set_seed, write_atomic
 from .data import load_questions
 from .reward import make_rewards
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 # %% ../nbs/06_trainer.ipynb #16abfb50
 def grpo_rows(
@@ -158,6 +158,7 @@ def train_grpo(
     set_seed(seed)
     trainer = GRPOTrainer(policy, reward_funcs=rewards, args=args, train_dataset=grpo_rows(questions),
                           processing_class=tokenizer, callbacks=[Journal(cfg, out, bar)])
+    trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.state.global_step != args.max_steps:
         raise CoreaError(f"training stopped at {trainer.state.global_step} of {args.max_steps} updates in {out}")

@@ -282,7 +282,7 @@ DAMAGE = {
     "it has no config.json": lambda p: (p/"config.json").unlink(),
     "it has no weights": lambda p: (p/"model.safetensors").unlink(),
     "it has no tokenizer": lambda p: [f.unlink() for f in p.glob("tokenizer*")],
-    "lacks 1 of its weights, such as model.layers.1.mlp.up_proj.weight": damage_missing_weights,
+    "lacks 1 of its weights, as model.layers.1.mlp.up_proj.weight": damage_missing_weights,
     "cannot load": lambda p: (p/"model.safetensors").write_bytes((p/"model.safetensors").read_bytes()[:5000]),
     "cannot load ": lambda p: (p/"config.json").write_text("{"),
     " cannot load": lambda p: (p/"tokenizer.json").write_text("[]"),
