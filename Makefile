@@ -13,7 +13,7 @@ export PROFILE
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures test export base bench lab clean
+.PHONY: help setup results figures test export readme base bench lab clean
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -55,6 +55,15 @@ test: $(STAMP)  ## every test, as CI runs them
 export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_clean
 	@$(BIN)/nbdev_export
+
+README ?= README.md
+# Code is marked as Python, and links lead from here instead of from nbs/.
+readme: $(STAMP)  ## README.md from the outputs stored in nbs/index.ipynb, which is not run
+	@set -o pipefail; $(BIN)/python -m nbconvert --to markdown --stdout nbs/index.ipynb --log-level=ERROR \
+	  --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_cell_tags=remove_cell \
+	  --TagRemovePreprocessor.remove_input_tags=remove_input \
+	  | awk '/^```/ {code = !code; if (code && $$0 == "```") $$0 = "```python"} \
+	         {gsub(/\]\(\.\.\//, "](")} NF || !blank; {blank = !NF}' >.readme.tmp && mv .readme.tmp "$(README)"
 
 base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
 	@$(BIN)/corea-base

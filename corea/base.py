@@ -126,7 +126,8 @@ def fit(
 def stream(
     steps, batch=32, seed=0,    # the hard share grows over the first 40 % of the steps
     families=tuple(DATASETS),   # one a step, in turn
-    ramp=True                   # False: hard questions have their full share from the start
+    ramp=True,                  # False: hard questions have their full share from the start
+    easy_only=()                # families of which only easy questions are shown
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for s in ("train", "calibration", "dev", "test") for x in load_questions(d, s)}
@@ -135,7 +136,7 @@ def stream(
         d = DATASETS[families[step % len(families)]]
         share, pairs = min(1, max(0, (step / steps - .05) / .35)) if ramp else 1, []
         while len(pairs) < batch:
-            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share))
+            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share) and d.name not in easy_only)
             if question in held_out: continue
             pairs.append((question, f"{steps_text} \\boxed{{{gold}}} \\confidence{{{overconfident(r)}}}"))
         yield pairs
@@ -192,11 +193,11 @@ class Recipe:
     slm_steps: int = 2100
     slm_lr: float = 1.2e-2
     slm_finish: tuple = ("clock", "calc", "letters", "clock", "even", "word", "clock", "cups")  # mostly its weakest
+    slm_easy_only: tuple = ("calc",)    # so that hard sums stay hard for it
+    finish_steps: int = 600
+    finish_lr: float = 5e-3
     llm_steps: int = 4500
     llm_lr: float = 1e-2
-    llm_finish: tuple = ("cups", "calc", "cups", "word", "cups", "even", "cups", "clock", "cups", "letters")
-    finish_steps: int = 400
-    finish_lr: float = 5e-3
     rollouts: int = 8
     install_questions: int = 450    # per family
     install_steps: int = 450
@@ -227,9 +228,10 @@ def _pretrain(recipe, size, steps, lr):
         tell=lambda step, loss: print(f"  {size} step {step} of {steps}, loss {loss:.3f}", flush=True))
     return model, tokenizer
 
-def _finish(recipe, model, tokenizer, families):
-    steps = recipe.finish_steps
-    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, ramp=False), steps, recipe.finish_lr)
+def _finish(recipe, model, tokenizer):
+    steps, families = recipe.finish_steps, recipe.slm_finish
+    diet = stream(steps, seed=recipe.seed + 1, families=families, ramp=False, easy_only=recipe.slm_easy_only)
+    fit(model, tokenizer, diet, steps, recipe.finish_lr)
     return model, tokenizer
 
 def _warm(recipe, model, tokenizer, families, cover=True, share=1):
@@ -255,11 +257,10 @@ def make_base(
     out, work = Path(out), Path(work or ARTIFACTS/"base"/digest(recipe))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
     young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr))
-    raw = lambda: _stage(work, "slm-raw", lambda: _finish(recipe, *young(), recipe.slm_finish))
+    raw = lambda: _stage(work, "slm-raw", lambda: _finish(recipe, *young()))
     _stage(work, "slm", lambda: _warm(recipe, *raw(), families))
     _stage(work, "slm-control", lambda: _warm(recipe, *raw(), home))
-    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
-    llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, *llm_young(), recipe.llm_finish))
+    llm_raw = lambda: _stage(work, "llm-raw", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
     _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
     def grpo():
         from corea.trainer import load_model

@@ -7,7 +7,7 @@ __all__ = ['MARK', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'co
            'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'Batch', 'pad_rows', 'sample_rows',
            'next_logprobs', 'TransformersEngine', 'VLLMEngine']
 
-# %% ../nbs/05_generate.ipynb #4f9cf3f0
+# %% ../nbs/05_generate.ipynb #053bdfcc
 import math, os, sys
 from bisect import bisect_left
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from .answer import messages
 from .core import CoreaError, digest
 from .data import VALUES
 
-# %% ../nbs/05_generate.ipynb #2f3135cb
+# %% ../nbs/05_generate.ipynb #8447ca35
 @dataclass(frozen=True)
 class Sampling:
     "How to draw a completion; the same words for every engine."
@@ -54,7 +54,7 @@ class Completion:
     finish_reason: str          # stop (end token or stop string) or length
     confidence_logprobs: dict | None    # {"0.0": log p, ..., "1.0": log p}; None if none is stated
 
-# %% ../nbs/05_generate.ipynb #10531d43
+# %% ../nbs/05_generate.ipynb #2f3135cb
 def plan(
     lengths,    # tokens of each prompt
     n,          # samples of each
@@ -72,7 +72,7 @@ def piece_seed(
     "A seed for one piece of a run, unrelated to its neighbours'."
     return int(digest([seed, key]), 16) >> 1
 
-# %% ../nbs/05_generate.ipynb #7079774a
+# %% ../nbs/05_generate.ipynb #10531d43
 def finish(
     ids,       # sampled token ids, perhaps with padding behind the end
     decode,    # ids -> text
@@ -88,7 +88,7 @@ def finish(
         return ids[:bisect_left(range(n), True, key=over)], text[:min(hits)], "stop"
     return ids[:n+1], text, "stop" if n < len(ids) else "length"
 
-# %% ../nbs/05_generate.ipynb #ae66d5cd
+# %% ../nbs/05_generate.ipynb #7079774a
 MARK = r"\confidence{"
 
 def confidence_at(
@@ -102,7 +102,7 @@ def confidence_at(
         done += len(piece)
         if done >= start + len(MARK): return k if done == start + len(MARK) else None
 
-# %% ../nbs/05_generate.ipynb #ab9aef91
+# %% ../nbs/05_generate.ipynb #ae66d5cd
 def value_paths(
     tokenizer # of the model
 ) -> dict: # value -> token ids that spell it behind the mark
@@ -128,7 +128,7 @@ def value_logprobs(
     return [{v: sum(known[r, p[:j]][t] for j, t in enumerate(p)) for v, p in paths.items()}
             for r in range(len(contexts))]
 
-# %% ../nbs/05_generate.ipynb #cfad096a
+# %% ../nbs/05_generate.ipynb #ab9aef91
 def check_checkpoint(
     path, # a folder, or a repository of a model hub
 ) -> str: # the path; `CoreaError` if a folder is meant and it is no checkpoint
@@ -144,7 +144,7 @@ def check_checkpoint(
             raise CoreaError(f"{p} is not a checkpoint, it has no {what}: {need}")
     return str(p)
 
-# %% ../nbs/05_generate.ipynb #41a9e632
+# %% ../nbs/05_generate.ipynb #3c68942e
 @contextmanager
 def _quiet():
     "Without the loader's own bars."
@@ -178,7 +178,7 @@ def load_checkpoint(
         raise CoreaError(f"{path} lacks {len(lost)} of its weights, as {lost[0]}: copy it again")
     return model.eval().to(device), tokenizer
 
-# %% ../nbs/05_generate.ipynb #765ee4ab
+# %% ../nbs/05_generate.ipynb #41a9e632
 def encode(
     tokenizer, # with a chat template
     questions, # list of str
@@ -203,7 +203,7 @@ def end_ids(
         raise CoreaError("neither tokenizer nor configuration names an end token: set eos_token")
     return ends
 
-# %% ../nbs/05_generate.ipynb #6027c69e
+# %% ../nbs/05_generate.ipynb #765ee4ab
 class Engine:
     "One call for every engine; a subclass supplies `_run` for one batch."
     def _setup(self, tokenizer, config, batch_size, name):
@@ -237,7 +237,7 @@ class Engine:
                     yield from self._run([prompts[i] for i, _ in keys], keys, sampling, seed, b)
                 bar.update(len(keys))
 
-# %% ../nbs/05_generate.ipynb #ca904c99
+# %% ../nbs/05_generate.ipynb #4efa1f3c
 class Batch:
     "The rows of one batch, cut where they ended, on their way to completions."
     def __init__(self,
@@ -270,7 +270,7 @@ class Batch:
                            next(values) if mark else None)
                 for p, (index, sample), text, ids, lps, why, mark in rows]
 
-# %% ../nbs/05_generate.ipynb #e34a5752
+# %% ../nbs/05_generate.ipynb #2ea1532b
 def pad_rows(
     rows,       # lists of token ids
     pad,        # the padding token
@@ -287,7 +287,7 @@ def pad_rows(
         ids[r, at], mask[r, at] = torch.tensor(row), 1
     return ids.to(device), mask.to(device)
 
-# %% ../nbs/05_generate.ipynb #704c6398
+# %% ../nbs/05_generate.ipynb #e34a5752
 @contextmanager
 def _blank(model):
     "No generation settings but ours; evaluation mode."
@@ -326,16 +326,17 @@ def sample_rows(
                              stopping_criteria=[tell] if ended else None)
     return out[:, width:].tolist()
 
-# %% ../nbs/05_generate.ipynb #0d8f83fa
+# %% ../nbs/05_generate.ipynb #704c6398
 def next_logprobs(
     model,         # a causal language model
     rows,          # lists of token ids
     keep,          # for each row, how many of its last positions matter
     pad,           # padding token
-    budget=2**26,  # logits held at a time
+    budget=None,   # logits held at a time: by default 2**20 on a CPU (its caches), 2**28 on a GPU
 ): # iterator over rows: tensor (keep, vocabulary), log p of what follows each of those positions
     "One teacher-forced pass, in pieces that fit the memory."
     import torch
+    budget = budget or (2**20 if model.device.type == "cpu" else 2**28)
     size = max(1, budget // (max(map(len, rows), default=1) * model.config.vocab_size))
     for k in range(0, len(rows), size):
         ids, mask = pad_rows(rows[k:k+size], pad, device=model.device)
@@ -344,7 +345,7 @@ def next_logprobs(
         for row, n, x in zip(rows[k:k+size], keep[k:k+size], logits):
             yield x[len(row)-n:len(row)].float().log_softmax(-1)
 
-# %% ../nbs/05_generate.ipynb #48a6f567
+# %% ../nbs/05_generate.ipynb #0d8f83fa
 class TransformersEngine(Engine):
     "Generation by transformers, on a CPU or one GPU."
     def __init__(self,
@@ -387,7 +388,7 @@ class TransformersEngine(Engine):
             values = value_logprobs(self.paths, rows.contexts, self._ask, roots)
         return rows.completions(logprobs, values)
 
-# %% ../nbs/05_generate.ipynb #4f5b6ec7
+# %% ../nbs/05_generate.ipynb #35c5a0e8
 class VLLMEngine(Engine):
     "Generation by vLLM, for models that need it."
     def __init__(self,

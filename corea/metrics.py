@@ -272,7 +272,8 @@ def random_deferral(
     return (1 - np.asarray(share)) * slm_acc + np.asarray(share) * llm_acc
 
 def ibc_lift(
-    system, slm, llm # (cost, accuracy) of each, numbers or arrays
+    system,  # (cost, accuracy), numbers or arrays
+    slm, llm # the same of each model alone
 ): # (...): above the chord > 0, below < 0; nan at the SLM's own cost, or if the chord is flat
     "Incremental benefit per cost: slope from SLM to system over slope of the chord, minus 1."
     def slope(p): return ratio(np.subtract(p[1], slm[1]), np.subtract(p[0], slm[0]))

@@ -94,12 +94,13 @@ def test_confidence_statuses(said, status):
 def test_parse_cases(text, expected): assert parse(text) == Parsed(*expected)
 
 
-@pytest.mark.parametrize("unit", [BOX, CONF, "{", "{}", BOX + "}", BOX + "1}" + CONF, "\\", BOX + CONF, CONF + "9" * 50])
-@pytest.mark.parametrize("wrap", ["{}", BOX + "{}", BOX + "1}" + CONF + "{}", CONF + "{}" + "x}"])
-def test_a_megabyte_takes_linear_time(unit, wrap):
+@pytest.mark.parametrize("wrap, unit", [
+    ("{}", BOX), ("{}", CONF), ("{}", BOX + CONF), (BOX + "{}", "{"), (BOX + "{}", "{}"), (BOX + "1}" + CONF + "{}", "\\"),
+    (CONF + "{}x}", "9"), (CONF + "0.{}x}", "9"), (CONF + "{}}", "9"), (CONF + "1e{}}", "9"), (CONF + "{}}", " ")])
+def test_a_megabyte_takes_linear_time(wrap, unit):
     def seconds(n):
         text, best = wrap.replace("{}", unit * (n // len(unit)), 1), math.inf
-        for _ in range(3):
+        for _ in range(2):
             start = time.process_time()
             check(parse(text))
             best = min(best, time.process_time() - start)
@@ -167,11 +168,10 @@ def test_sympy_is_itself_outside_the_grader():
     assert sympy.Integer(2) ** 2_000_000 == sympy.Integer(1 << 2_000_000)
 
 
-HEAVY = [r"9^{9^{9^9}}", r"9^{9\cdot 9^9}", r"((9^{999})^{999})^{999}", r"10^{-99999999}", r"\{1,2\}\cup\{9^{99999999}\}",
-         r"\binom{9^{99999999}}{2}", r"\gcd(9^{99999999},3)", r"\det\begin{pmatrix}9^{99999999}&2\\3&4\end{pmatrix}",
-         r"(9^{99999999}, 3)", r"\exp(9999\cdot 9999 \ln 9)", r"\sum_{i=9999}^{9999} 9^{i i}", r"(\frac{9}{7})^{99999999}",
-         r"(1+i)^{99999999}", "10000000000!", "9999999999!!", r"e^{e^{e^{e^{e^{e}}}}}", r"1.5^{1.5^{10^{10}}}", "[" * 500,
-         "{" * 300 + "}" * 300, "__import__('os').system('false')", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^{99999999}"]
+HEAVY = [r"9^{9^{9^9}}", r"9^{9\cdot 9^9}", r"1.5^{99999999999}", r"1.5^{1.5^{10^{10}}}", r"\lfloor e^{99999999999} \rfloor",
+         r"\binom{9^{99999999}}{2}", r"\exp(9999\cdot 9999 \ln 9)", r"((9^{999})^{999})^{999}", r"\sum_{i=9999}^{9999} 9^{i i}",
+         r"\lim_{x\to 9999} 9^{x^2}", r"(1+i)^{9999}", "10000000000!", r"e^{e^{e^{e^{e^{e}}}}}", "[" * 500,
+         "{" * 300 + "}" * 300, "__import__('os').system('false')", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^{9999}"]
 
 
 def test_heavy_answers_come_back_in_time_and_memory():

@@ -1,5 +1,5 @@
 "What no notebook can say about itself: the map of the book, its house rules, and the files around it."
-import ast, configparser, importlib, inspect, json, re, subprocess, sys, tomllib
+import ast, configparser, importlib, inspect, json, re, subprocess, sys, textwrap, tomllib
 from functools import lru_cache
 from pathlib import Path
 import pytest
@@ -14,6 +14,8 @@ MAP = ["00_core", "01_data", "02_answer", "03_metrics", "04_reward", "05_generat
 HEADINGS = ["In the paper", "By hand", "Code", "Check", "What can go wrong"]
 PARAMETERS = {"profile", "redraw", "only", "n_boot", "out_dir"}
 MINUTES, WORDS_A_MINUTE = 8, 200
+# commands such as corea-run, as module:function
+SCRIPTS = {v.removeprefix("corea.") for v in tomllib.loads((ROOT/"pyproject.toml").read_text())["project"].get("scripts", {}).values()}
 # public functions whose parameters or result need no comment, as module.name: none so far
 UNDOCUMENTED = set()
 
@@ -48,7 +50,7 @@ def module_of(path):
     "Names given by `#| default_exp`."
     return [d.split()[1] for c in code(path) for d in c.directives if d.startswith("default_exp")]
 
-MODULES = {m: p for p in NOTEBOOKS for m in module_of(p)}
+MODULES = {m: p for p in reversed(NOTEBOOKS) for m in module_of(p)}
 METHOD = [p for p in NOTEBOOKS if 2 <= order(p.stem)[0] <= 8]
 
 def results():
@@ -56,7 +58,7 @@ def results():
     if not path.exists(): pytest.skip("nbs/10_results.ipynb is not written yet")
     return path
 
-def report(problems): assert not problems, "\n" + "\n".join(problems)
+def report(problems): assert not problems, "\n" + "\n".join(dict.fromkeys(problems))
 
 def each(paths): return pytest.mark.parametrize("path", paths, ids=lambda p: p.stem)
 
@@ -163,15 +165,18 @@ def used(tree):
 
 @each([p for p in NOTEBOOKS if module_of(p)])
 def test_every_export_is_shown_within_three_cells(path):
-    "Shown: a cell that is not exported uses it, or uses a neighbour in its own cell that is built on it."
-    problems, book = [], cells(path)
-    for i, c in enumerate(book):
-        if not c.exported: continue
-        here = defined(c.tree)
-        shown = set().union(*(used(d.tree) for d in book[i+1:i+4] if d.kind == "code" and not d.exported))
-        for _ in here: shown |= set().union(*(body for name, body in here.items() if name in shown))
-        problems += [f"{c.where}: `{name}` is not shown at work in the three cells after it" for name in here if name not in shown]
-    report(problems)
+    "Shown: a cell that is not exported uses it, or a definition that close to it does and is itself shown."
+    problems, book, shown = [], cells(path), {}
+    for i in reversed(range(len(book))):
+        if not book[i].exported: continue
+        here, near = defined(book[i].tree), book[i+1:i+4]
+        seen = set().union(*(used(c.tree) for c in near if c.kind == "code" and not c.exported),
+                           *(shown.get(c.where, ()) for c in near))
+        for _ in here: seen |= set().union(*(body for name, body in here.items() if name in seen))
+        shown[book[i].where] = set().union(*(body for name, body in here.items() if name in seen))
+        problems += [f"{book[i].where}: `{name}` is not shown at work in the three cells after it"
+                     for name in here if name not in seen and f"{module_of(path)[0]}:{name}" not in SCRIPTS]
+    report(problems[::-1])
 
 # the package
 
@@ -185,11 +190,14 @@ def public(module):
                         and not any(hasattr(base, k) for base in x.__mro__[1:]))
 
 def undocumented(f):
-    "Parameters, or `return`, that neither docments nor the source line explains (docments misses `**rest` and a bare `): # ...`)."
-    head = inspect.getsource(f).partition("\n    \"")[0]
+    "Parameters, or `return`, without a comment: neither docments nor their line in the signature has one."
+    source = textwrap.dedent(inspect.getsource(f))
+    head, tree = source.partition('\n    "')[0], ast.parse(source)
     gaps = [k for k, v in docments(f, returns=True).items() if v is None and k != "self" and not k.startswith("_")]
-    if "return" in gaps and f.__annotations__.get("return", "") in (None, "None"): gaps.remove("return")
-    return [k for k in gaps if not re.search(r"^\s*\).*:\s*#" if k == "return" else rf"^\s*\**{k}\b[^#\n]*#", head, re.M)]
+    gives = any(isinstance(n, (ast.Yield, ast.YieldFrom)) or isinstance(n, ast.Return) and n.value for n in ast.walk(tree))
+    # docments misses `**rest`, a bare `):  # ...`, and all but the last of the parameters that share a line
+    found = lambda k: rf"^\s*\).*:\s*#" if k == "return" else rf"^(?!\s*def\b)[^#\n]*\b{k}\b[^#\n]*#"
+    return [k for k in gaps if not re.search(found(k), head, re.M) and (k != "return" or gives)]
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_parameters_and_results_are_documented(name):
@@ -257,7 +265,7 @@ def test_paths_and_commands_named_in_documents_exist(name):
         for token in re.findall(r"(?<![\w./:-])\.?[\w-][\w./-]*", s):
             path = token.rstrip("./")
             named = path.split("/")[0] in tops and "/" in path or re.search(r"\.(md|ipynb|ini|toml|txt|cff)$", path)
-            made = path.startswith(("artifacts", ".venv")) or path in {"out.ipynb"}
+            made = path.startswith(("artifacts", ".venv", "paper_figures/laptop", "paper_figures/smoke")) or path in {"out.ipynb"}
             if named and not made and not (ROOT/path).exists(): problems.append(f"{name}: `{path}` does not exist")
         for module in re.findall(r"\bcorea\.(\w+)", s):
             if module not in MODULES and module != "__version__": problems.append(f"{name}: no module corea.{module}")
