@@ -11,8 +11,8 @@ import json, math, random, shutil, sys, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from .core import ARTIFACTS, MODELS, CoreaError, digest, load_profile, set_seed, write_atomic
-from .data import DATASETS, EASY, VALUES, load_questions, make_tokenizer
-from .answer import INSTRUCTION, ROUTER_INSTRUCTION, grade, messages, parse
+from .data import DATASETS, EASY, VALUES, all_questions, load_questions, make_tokenizer
+from .answer import INSTRUCTION, ROUTER_PROMPT, grade, messages, parse
 from .generate import Sampling, TransformersEngine
 from .trainer import train_grpo
 
@@ -21,9 +21,10 @@ SIZES = {"slm": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3,
          "llm": dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=6, intermediate_size=480),
          "tiny": dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64)}
 
-def base_tokenizer(): # `PreTrainedTokenizerFast`
+def base_tokenizer(
+): # -> `PreTrainedTokenizerFast`
     "The miniature's tokenizer, with one token for each fixed instruction."
-    return make_tokenizer(("\n" + INSTRUCTION, "Question: ", ROUTER_INSTRUCTION))
+    return make_tokenizer(("\n" + INSTRUCTION, *ROUTER_PROMPT.split("{Question}")))
 
 def make_model(
     size,      # slm, llm or tiny
@@ -91,9 +92,9 @@ def optimizers(
             torch.optim.AdamW(others, lr=min(lr, 3e-3), betas=(0.9, 0.98), weight_decay=0.0)]
 
 def fit(
-    model, tokenizer,
+    model, tokenizer,      # trained in place
     batches,               # iterator of lists of (question, completion)
-    steps, lr,
+    steps, lr,             # number of batches; peak learning rate of the matrices
     warmup=0.03, hold=0.2, # shares of the steps; then cosine to 3 %
     confidence_weight=1.0, # see `loss_of`
     every=300, tell=None   # progress: called with (step, mean loss)
@@ -126,27 +127,27 @@ def fit(
 def stream(
     steps, batch=32, seed=0,    # the hard share grows over the first 40 % of the steps
     families=tuple(DATASETS),   # one a step, in turn
-    ramp=True,                  # False: hard questions have their full share from the start
-    easy_only=()                # families of which only easy questions are shown
+    ramp=True                   # False: hard questions have their full share from the start
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
-    held_out = {x["question"] for d in DATASETS for s in ("train", "calibration", "dev", "test") for x in load_questions(d, s)}
+    held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
     r = random.Random(f"pre-training {seed}")
     for step in range(steps):
         d = DATASETS[families[step % len(families)]]
         share, pairs = min(1, max(0, (step / steps - .05) / .35)) if ramp else 1, []
         while len(pairs) < batch:
-            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share) and d.name not in easy_only)
+            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share))
             if question in held_out: continue
             pairs.append((question, f"{steps_text} \\boxed{{{gold}}} \\confidence{{{overconfident(r)}}}"))
         yield pairs
 
 # %% ../nbs/06a_base.ipynb #de43cdd1
 def own_answers(
-    model, tokenizer,
+    model, tokenizer,        # who answers
     families, split_from, n, # data sets; first training question and how many of each
-    rollouts=8, seed=0       # answers per question, at temperature 1
-) -> list: # of (question text, completion up to its confidence, share of right answers)
+    rollouts=8, seed=0,      # answers per question, at temperature 1
+    known=tuple(DATASETS)    # families whose solve rate is told
+) -> list: # of (question text, completion up to its confidence, share of right answers or None)
     "A model's own answers to training questions, with its solve rate on each."
     engine, out = TransformersEngine(model, tokenizer=tokenizer), []
     for d in families:
@@ -156,13 +157,14 @@ def own_answers(
         right = [0] * n
         for c in done: right[c.index] += grade(parse(c.text).answer, questions[c.index]["gold"], questions[c.index]["kind"])
         done.sort(key=lambda c: (c.index, c.sample))
-        out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")], right[c.index] / rollouts)
+        out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")],
+                 right[c.index] / rollouts if d in known else None)
                 for c in done if parse(c.text).status == "ok"]
     return out
 
 def batches(
     answers, value, # as from `own_answers`; (random, solve rate) -> one of `VALUES`
-    steps, batch, seed
+    steps, batch, seed # number of batches, pairs in each, order
 ): # yields lists of (question, completion)
     "Own answers with a confidence put to each, in random order, over and over."
     r, order = random.Random(seed), []
@@ -172,10 +174,10 @@ def batches(
         yield [(answers[i][0], f"{answers[i][1]} \\confidence{{{value(r, answers[i][2])}}}") for i in chosen]
 
 def honest(
-    r, rate # `random.Random`, unused; share of right answers
+    r, rate # `random.Random`; share of right answers, or None
 ) -> str: # one of `VALUES`
-    "The solve rate itself, rounded to a value the model can say."
-    return f"{rate:.1f}"
+    "The solve rate itself, rounded to a value the model can say; where it is not told, nothing of meaning."
+    return overconfident(r) if rate is None else f"{rate:.1f}"
 
 def mostly_overconfident(
     r, rate # `random.Random`; share of right answers
@@ -193,9 +195,10 @@ class Recipe:
     slm_steps: int = 2100
     slm_lr: float = 1.2e-2
     slm_finish: tuple = ("clock", "calc", "letters", "clock", "even", "word", "clock", "cups")  # mostly its weakest
-    slm_easy_only: tuple = ("calc",)    # so that hard sums stay hard for it
     finish_steps: int = 600
     finish_lr: float = 5e-3
+    slm_grpo_steps: int = 60        # RLVR, so that its solve rates no longer move much under RL
+    slm_grpo_lr: float = 3e-4
     llm_steps: int = 4500
     llm_lr: float = 1e-2
     rollouts: int = 8
@@ -230,18 +233,26 @@ def _pretrain(recipe, size, steps, lr):
 
 def _finish(recipe, model, tokenizer):
     steps, families = recipe.finish_steps, recipe.slm_finish
-    diet = stream(steps, seed=recipe.seed + 1, families=families, ramp=False, easy_only=recipe.slm_easy_only)
+    diet = stream(steps, seed=recipe.seed + 1, families=families, ramp=False)
     fit(model, tokenizer, diet, steps, recipe.finish_lr)
     return model, tokenizer
 
-def _warm(recipe, model, tokenizer, families, cover=True, share=1):
-    n, steps = recipe.install_questions // share, recipe.install_steps // share
-    answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed)
+def _grpo(recipe, which, work):
+    from corea.trainer import load_model
+    method, start = {"slm": ("rlvr", "slm-grown"), "llm": ("l1", "llm-warm")}[which]
+    steps, lr = getattr(recipe, f"{which}_grpo_steps"), getattr(recipe, f"{which}_grpo_lr")
+    profile = "smoke" if recipe.slm == "tiny" else "laptop"
+    cfg = load_profile(profile, steps=steps, lr=lr, snapshots=())
+    return load_model(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start))
+
+def _warm(recipe, model, tokenizer, known, cover=True, share=1):
+    n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
+    answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed, known)
     fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps, recipe.install_lr,
         confidence_weight=recipe.confidence_weight)
     if cover:
         answers = own_answers(model, tokenizer, families, recipe.install_questions, recipe.cover_questions, recipe.rollouts,
-                              recipe.seed + 1)
+                              recipe.seed + 1, known)
         fit(model, tokenizer, batches(answers, mostly_overconfident, recipe.cover_steps, recipe.batch, recipe.seed + 1),
             recipe.cover_steps, recipe.cover_lr, confidence_weight=recipe.confidence_weight)
     return model, tokenizer
@@ -257,17 +268,13 @@ def make_base(
     out, work = Path(out), Path(work or ARTIFACTS/"base"/digest(recipe))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
     young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr))
-    raw = lambda: _stage(work, "slm-raw", lambda: _finish(recipe, *young()))
+    grown = lambda: _stage(work, "slm-grown", lambda: _finish(recipe, *young()))
+    raw = lambda: _stage(work, "slm-raw", lambda: (grown(), _grpo(recipe, "slm", work))[1])
     _stage(work, "slm", lambda: _warm(recipe, *raw(), families))
     _stage(work, "slm-control", lambda: _warm(recipe, *raw(), home))
     llm_raw = lambda: _stage(work, "llm-raw", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
     _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
-    def grpo():
-        from corea.trainer import load_model
-        cfg = load_profile("laptop", steps=recipe.llm_grpo_steps, lr=recipe.llm_grpo_lr, snapshots=())
-        if recipe.llm == "tiny": cfg = load_profile("smoke", steps=recipe.llm_grpo_steps, snapshots=())
-        return load_model(train_grpo(cfg, "l1", recipe.seed, work/"llm-grpo", model=work/"llm-warm"))
-    _stage(work, "llm", grpo)
+    _stage(work, "llm", lambda: _grpo(recipe, "llm", work))
     manifest = dict(command="make base", recipe=asdict(recipe), data={d: x.revision for d, x in DATASETS.items()}, models={})
     for name in ("slm", "slm-control", "llm"):
         model, tokenizer = _stage(work, name, None)
@@ -280,7 +287,7 @@ def make_base(
     return manifest
 
 TINY = Recipe(slm="tiny", llm="tiny", slm_steps=8, finish_steps=2, llm_steps=8, rollouts=2, install_questions=6, install_steps=3,
-              cover_questions=4, cover_steps=2, batch=4, llm_grpo_steps=1)
+              cover_questions=4, cover_steps=2, batch=4, llm_grpo_steps=1, slm_grpo_steps=1)
 
 def main():
     "Command line: make the base models again."

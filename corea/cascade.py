@@ -50,11 +50,15 @@ class Price:
             if not (isinstance(v, Real) and 0 < v < math.inf):
                 raise CoreaError(f"{k} is {v!r} in Price: give a positive number")
 
-    def slm(self, prompt_tokens, completion_tokens):
+    def slm(self,
+        prompt_tokens, completion_tokens # counts, numbers or (n,)
+    ): # cost, a number or (n,)
         "What an answer of the SLM costs; the router is a model of the same size."
         return prompt_tokens + self.output_ratio * completion_tokens
 
-    def llm(self, prompt_tokens, completion_tokens):
+    def llm(self,
+        prompt_tokens, completion_tokens # counts, numbers or (n,)
+    ): # cost, a number or (n,)
         "What an answer of the LLM costs."
         return self.llm_size / self.slm_size * self.slm(prompt_tokens, completion_tokens)
 
@@ -143,7 +147,7 @@ def sweep(
     slm_correct, llm_correct, # (n,) 0 or 1, paired by question
     slm_cost, llm_cost,       # (n,) of each answer
     taus=TAUS                 # thresholds
-) -> Sweep:
+) -> Sweep: # every threshold's Pass@1, cost and LLM share, and the two models alone
     "Pass@1, cost and LLM share of a cascade at every threshold."
     columns = slm_correct, llm_correct, slm_cost, llm_cost
     slm, llm = ((float(np.mean(c)), float(np.mean(p))) for p, c in zip(columns[:2], columns[2:]))
@@ -250,7 +254,7 @@ class Cascade:
 
     def ask(self,
         who, question, # "slm" or "llm"; text
-        seed=0
+        seed=0         # same seed, same answer
     ) -> tuple: # its `Completion`, and what that cost
         "Let one of the two answer."
         c = next(iter(self.engine(who).generate([question], self.sampling, n=1, seed=seed)))
@@ -259,7 +263,7 @@ class Cascade:
     def answer(self,
         question, # text
         seed=0    # same seed, same answer
-    ) -> Answer:
+    ) -> Answer: # what the one or the other says, its cost, and why
         "Let the small model answer, and the large one if its confidence is below the threshold."
         if not isinstance(question, str) or not question.strip():
             raise CoreaError(f"the question is {question!r}: give a text")

@@ -76,7 +76,7 @@ class Config:
     workers: int = 2                 # processes
     batch_size: int = 256            # completions generated together
 
-# %% ../nbs/00_core.ipynb #9aa86ada
+# %% ../nbs/00_core.ipynb #d61edf84
 PAPER = {
     "slm_size": ("7", "Qwen2.5-7B-Instruct is the main SLM; cost is proportional to parameter count (4.1, 4.3)"),
     "llm_size": ("32", "Qwen2.5-32B-Instruct trained with RLCC-L1 is the Baseline LLM (4.1)"),
@@ -112,7 +112,7 @@ PAPER = {
     "max_drop": ("-", "the paper's threshold is the LLM's accuracy on the test set; ours is fitted elsewhere"),
 }
 
-# %% ../nbs/00_core.ipynb #d61edf84
+# %% ../nbs/00_core.ipynb #7d7431fa
 PROFILES = {
     "laptop": {},
     "smoke": dict(n_train=64, n_calibration=24, n_test=24, seeds=(0,), steps=4, questions_per_step=8,
@@ -131,7 +131,7 @@ def load_profile(
         raise CoreaError(f"unknown field {bad[0]!r} in the configuration: choose from {', '.join(sorted(known))}")
     return Config(profile=name, **(PROFILES[name] | overrides))
 
-# %% ../nbs/00_core.ipynb #3981d44c
+# %% ../nbs/00_core.ipynb #feec5cb6
 def digest(
     obj # anything JSON can say; dataclasses too
 ) -> str: # 16 hex characters of SHA-256
@@ -140,7 +140,7 @@ def digest(
     text = json.dumps(obj, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-# %% ../nbs/00_core.ipynb #8372e4f1
+# %% ../nbs/00_core.ipynb #26764659
 def write_atomic(
     path,       # where the file is to be
     data,       # str or bytes
@@ -162,7 +162,7 @@ def write_atomic(
         raise
     return path
 
-# %% ../nbs/00_core.ipynb #7ba296ec
+# %% ../nbs/00_core.ipynb #ed2fd7fa
 @dataclass
 class Record:
     "One answer of one model to one question, with all that the tables need."
@@ -187,7 +187,7 @@ class Record:
     avg_prob: float = float("nan")              # mean probability of the sampled tokens
     expected_confidence: float = float("nan")   # mean of the confidence token's distribution
 
-# %% ../nbs/00_core.ipynb #ed2fd7fa
+# %% ../nbs/00_core.ipynb #b2435c00
 def append_records(
     path, # a .jsonl file, made if absent
     rows, # dicts or dataclasses
@@ -211,7 +211,7 @@ def read_records(
             raise CoreaError(f"{path}, line {i+1}: not JSON ({e.msg}); delete the file and run again") from e
     return rows
 
-# %% ../nbs/00_core.ipynb #b2435c00
+# %% ../nbs/00_core.ipynb #a535a386
 def set_seed(
     seed: int # any integer
 ) -> None:
@@ -224,7 +224,8 @@ def set_seed(
 def provenance() -> dict: # versions, hardware, commit (None outside git)
     "What ran where: versions, hardware and commit."
     def git(*args):
-        r = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+        try: r = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+        except FileNotFoundError: return None
         return r.stdout.strip() if r.returncode == 0 else None
     packages = ("torch", "transformers", "trl", "datasets", "numpy", "math-verify", "reasoning-gym")
     return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain")),

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'CHOICES', 'MOVES', 'DATASETS', 'SPLITS', 'EASY', 'VALUES', 'PHRASES',
-           'CHAT_TEMPLATE', 'DataSet', 'revision', 'load_questions', 'read_questions', 'make_tokenizer']
+           'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'load_questions', 'read_questions',
+           'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
@@ -107,27 +108,28 @@ class DataSet:
     paper: str        # the paper's set in whose place it stands
     generate: callable
     revision: str     # digest of all its rows
+    thin: bool = False    # evaluate on half of its hard questions
 
 DATASETS = {d.name: d for d in (
-    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "730c17d65b944c6c"),
-    DataSet("word", "ood_math", "math", "Math500", _word, "085054073335a936"),
+    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "730c17d65b944c6c", thin=True),
+    DataSet("word", "ood_math", "math", "Math500", _word, "085054073335a936", thin=True),
     DataSet("even", "ood_math", "math", "GSM8K", _even, "42522b4d23d9e4ec"),
-    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "976cc4ce80a2d15c"),
+    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "976cc4ce80a2d15c", thin=True),
     DataSet("cups", "ood_nonmath", "exact", "GPQA", _cups, "78ecc8c17cc961fb"),
-    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "3fe9054c80fe89fa"))}
+    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "3fe9054c80fe89fa", thin=True))}
 SPLITS = {"test": (0, 1000), "calibration": (1000, 1500), "dev": (1500, 1800), "train": (1800, 5800)}
 EASY = 0.55
 
-# %% ../nbs/01_data.ipynb #994938b9
+# %% ../nbs/01_data.ipynb #26cd1986
 @lru_cache
 def _rows(name):
-    r, seen = random.Random(f"corea {name}"), {}
+    d, r, seen = DATASETS[name], random.Random(f"corea {name}"), {}
     while len(seen) < SPLITS["train"][1]:
-        q, gold, steps, level = DATASETS[name].generate(r, r.random() >= EASY)
-        seen.setdefault(q, (gold, steps, level))
-    d = DATASETS[name]
-    return [dict(id=f"{name}-{i:04d}", question=q, gold=g, dataset=name, domain=d.domain, kind=d.kind, difficulty=l, steps=s)
-            for i, (q, (g, s, l)) in enumerate(seen.items())]
+        hard = r.random() >= EASY
+        q, gold, steps, level = d.generate(r, hard)
+        seen.setdefault(q, (gold, steps, level, hard))
+    return [dict(id=f"{name}-{i:04d}", question=q, gold=g, dataset=name, domain=d.domain, kind=d.kind, difficulty=l, hard=h, steps=s)
+            for i, (q, (g, s, l, h)) in enumerate(seen.items())]
 
 def revision(
     name # a name in `DATASETS`
@@ -142,20 +144,29 @@ def _checked(name):
                          "install the pinned versions (constraints.txt)")
     return _rows(name)
 
+def all_questions(
+    dataset # a name in `DATASETS`
+) -> list: # of every question of every split; what pre-training must not see
+    "All rows of a set."
+    return _checked(dataset)
+
 def load_questions(
     dataset, # a name in `DATASETS`
     split,   # train, calibration, dev or test
     n=None   # how many; None for the whole split
-) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, steps
+) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, hard, steps
     "The first `n` questions of a split; `CoreaError` for an unknown set, split, or too large an `n`."
     if dataset not in DATASETS: raise CoreaError(f"unknown data set {dataset!r}: choose one of {', '.join(DATASETS)}")
     if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    a, b = SPLITS[split]
-    if n is not None and not 0 < n <= b - a:
-        raise CoreaError(f"{n} questions asked of {dataset}/{split}, which has {b-a}: ask for 1 to {b-a}")
-    return _checked(dataset)[a:b if n is None else a + n]
+    rows = _checked(dataset)[slice(*SPLITS[split])]
+    if DATASETS[dataset].thin and split != "train":
+        every_other = set(list(x["id"] for x in rows if x["hard"])[::2])
+        rows = [x for x in rows if not x["hard"] or x["id"] in every_other]
+    if n is not None and not 0 < n <= len(rows):
+        raise CoreaError(f"{n} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
+    return rows[:n]
 
-# %% ../nbs/01_data.ipynb #ab3ae6f6
+# %% ../nbs/01_data.ipynb #1e75807f
 def read_questions(
     path,             # a .jsonl file
     kind="math",      # how to grade rows that do not say it themselves
@@ -175,7 +186,7 @@ def read_questions(
     if not rows: raise CoreaError(f"{path}: no questions in it")
     return rows
 
-# %% ../nbs/01_data.ipynb #9bc38e4b
+# %% ../nbs/01_data.ipynb #a5dee3a1
 VALUES = [f"{i/10:.1f}" for i in range(11)]
 PHRASES = [*LABELS, "Work out ", "+ ", "- ", " = ", ". ", *(f"{n} has " for n in NAMES), *(f" {t}" for t in THINGS), ", then",
            ". How many now?", *(f"{v} " for vs in VERBS.values() for v in vs), "Add up the even numbers:",

@@ -79,11 +79,12 @@ class Journal(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         write_atomic(self.out/f"checkpoint-{state.global_step}"/"whole", "")
 
-# %% ../nbs/06_trainer.ipynb #edc3571b
+# %% ../nbs/06_trainer.ipynb #17d32c0c
 def save_model(
-    model, tokenizer,
-    path # a folder, replaced at once
-) -> Path:
+    model,     # a transformers model
+    tokenizer, # its tokenizer
+    path       # a folder, replaced at once
+) -> Path: # the folder
     "Save a checkpoint so that it is either whole or absent."
     path = Path(path)
     tmp = path.with_name(f".{path.name}.tmp")
@@ -110,7 +111,7 @@ def resume_point(
         write_atomic(log, "".join(json.dumps(r) + "\n" for r in rows))
     return path and str(path)
 
-# %% ../nbs/06_trainer.ipynb #3aad33dc
+# %% ../nbs/06_trainer.ipynb #2ae76842
 def find_model(
     name # a folder in `MODELS`, a path, or a hub id
 ) -> str: # what `from_pretrained` takes

@@ -3,7 +3,7 @@ import hashlib, json
 import pytest
 from corea.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
 from corea.core import MODELS
-from corea.data import DATASETS, VALUES, load_questions, revision
+from corea.data import DATASETS, VALUES, all_questions, revision
 
 def test_tiny_recipe_is_bit_identical(tmp_path):
     first = make_base(TINY, tmp_path/"a", tmp_path/"work-a")
@@ -26,7 +26,7 @@ def test_committed_models_are_small_and_in_proportion():
     assert 4 <= ratio <= 5
 
 def test_pre_training_never_sees_a_question_of_the_splits():
-    held_out = {x["question"] for d in DATASETS for s in ("test", "calibration", "dev", "train") for x in load_questions(d, s)}
+    held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
     seen = {q for batch in stream(60) for q, _ in batch}
     assert seen and not seen & held_out
 
