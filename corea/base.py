@@ -24,7 +24,8 @@ SIZES = {"slm": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3,
 def base_tokenizer(
 ): # -> `PreTrainedTokenizerFast`
     "The miniature's tokenizer, with one token for each fixed instruction."
-    return make_tokenizer(("\n" + INSTRUCTION, *ROUTER_PROMPT.split("{Question}")))
+    head, tail = ROUTER_PROMPT.split("{Question}")
+    return make_tokenizer(("\n" + INSTRUCTION, head, tail.lstrip()))   # a question's ". " may take the space before it
 
 def make_model(
     size,      # slm, llm or tiny

@@ -72,7 +72,7 @@ class Config:
     router_samples: int = 8
     router_lr: float = 1e-3
     router_epochs: int = 10
-    max_drop: float = 0.015          # Pass@1 that a calibrated threshold may cost against the LLM
+    max_drop: float = 0.01           # Pass@1 that a calibrated threshold may cost against the LLM
     workers: int = 2                 # processes
     batch_size: int = 256            # completions generated together
 

@@ -164,7 +164,7 @@ def train_grpo(
     if trainer.state.global_step != args.max_steps:
         raise CoreaError(f"training stopped at {trainer.state.global_step} of {args.max_steps} updates in {out}")
     if bar is not None: bar.close()
-    log = pd.DataFrame(read_records(out/"train.jsonl"))
+    log = pd.DataFrame(read_records(out/"train.jsonl")).reindex(columns=["step", *LOG.values()])
     write_atomic(out/"train.csv", log.to_csv(index=False, lineterminator="\n"))
     save_model(trainer.model, tokenizer, out/"final")
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)

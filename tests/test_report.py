@@ -255,3 +255,11 @@ def test_the_same_records_give_the_same_bytes(folder, opened, tmp_path):
     for item in ("table_09", "figure_02", "histograms"):
         files = [[p.read_bytes() for p in promised(tmp_path/k, item) if produce(s, item, tmp_path/k)] for k, s in (("a", opened), ("b", again))]
         assert files[0] == files[1] and files[0]
+
+def test_a_cascade_that_defers_everything_keeps_no_promise(folder, opened):
+    "Its Pass@1 is the LLM's, at a higher price: the drop alone must not count."
+    f = scoreboard(opened).set_index("claim_id")
+    for drop, cost in (("corea_pass1", "corea_cost"), ("bar_drop", "bar_cost")):
+        for g in ("in_domain", "ood_math"):
+            if f.verdict[f"{cost}_{g}"] == "not reproduced": assert f.verdict[f"{drop}_{g}"] == "not reproduced"
+            assert f"needs {cost}_{g}" in f.rule[f"{drop}_{g}"]
