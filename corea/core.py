@@ -38,9 +38,9 @@ class Config:
     n_calibration: int = 300         # questions per data set for thresholds
     n_test: int = 500                # questions per data set for the tables
     methods: tuple = ("rlvr", "brier", "l1")
-    seeds: tuple = (0, 1, 2)         # training seeds
+    seeds: tuple = (1, 2, 3)         # training seeds; 0 was used up in development
     control: str = "slm-control"     # L1 is also trained from this base, whose install saw one family only
-    control_seeds: tuple = (0,)
+    control_seeds: tuple = (1,)
     steps: int = 80
     questions_per_step: int = 32     # rollout batch
     rollouts: int = 8                # N, the size of a GRPO group
@@ -115,7 +115,7 @@ PAPER = {
 # %% ../nbs/00_core.ipynb #7d7431fa
 PROFILES = {
     "laptop": {},
-    "smoke": dict(n_train=64, n_calibration=24, n_test=24, seeds=(0,), steps=4, questions_per_step=8,
+    "smoke": dict(n_train=64, n_calibration=24, n_test=24, seeds=(0,), control_seeds=(0,), steps=4, questions_per_step=8,
                   updates_per_step=2, warmup_steps=1, save_every=2, samples=2, snapshots=(2,), snapshot_questions=12, probe_questions=24,
                   router_questions=16, router_samples=2, router_epochs=1, probe_epochs=2, batch_size=64),
 }

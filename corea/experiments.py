@@ -68,7 +68,7 @@ def chains(
     "What a profile runs, longest first."
     trained = [(f"{m}-s{s}", m, s) for m in cfg.methods for s in cfg.seeds]
     control = [(f"control-s{s}", "control", s) for s in cfg.control_seeds]
-    return sorted(trained + control, key=lambda c: c[1] != "rlvr") + [("llm", None, 0), ("base", None, 0)]
+    return [("llm", None, 0), *sorted(trained + control, key=lambda c: c[1] != "rlvr"), ("base", None, 0)]
 
 def work_of(
     cfg, name, method # as in `chains`
