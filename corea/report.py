@@ -1264,8 +1264,31 @@ def sentence(
     "What a table or figure shows, in one sentence."
     d, say = st.cfg.datasets[0], partial(spoken, st)
     if item == "scoreboard":
-        v = scoreboard(st).pipe(lambda f: f[~f.claim_id.str.contains(":")]).verdict.value_counts()
-        return "Of the rows above, " + ", ".join(f"{n} *{k}*" for k, n in v.items()) + "."
+        f = scoreboard(st)
+        v = f[~f.claim_id.str.contains(":")].verdict
+        kinds = [k for k in ("reproduced", "direction holds", "not reproduced", "not run") if (v == k).any()]
+        return "Of the rows above, " + ", ".join(f"{(v == k).sum()} *{k}*" for k in kinds) + "."
+    if item == "bars":
+        f, _ = table_bars(st)
+        met = f.verdict.isin(["direction holds", "reproduced"]).groupby(f.system, sort=False).agg(["sum", "size"])
+        return "Bars met: " + ", ".join(f"{n} {a} of {b}" for n, a, b in met.itertuples()) + "."
+    if item in ("chord", "planes"):
+        metric, test = ("vs_chord", "above") if item == "chord" else ("cost_change", "below")
+        hold = lambda n, k: holds(estimate(measure(st, n, k, metric)), test, 0)
+        clear = {n: [k for k in st.cfg.datasets if hold(n, k)] for n in ("COREA", *relatives(st))}
+        head = "Above the chord" if item == "chord" else "Cheaper than the LLM"
+        return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
+            f"{n} {len(ds)} ({', '.join(ds) or 'none'})" for n, ds in clear.items()) + "."
+    if item == "control":
+        if not st.has("COREA-Control"): return "The control is not part of this profile."
+        pair = lambda g: " and ".join(say(n, g, "auroc", "") for n in ("COREA-Control", "COREA"))
+        return ("AUROC of L1 from the control base, and from the base installed on all families: "
+                + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in GROUPS if g in st.places) + ".")
+    if item == "toys":
+        f = table_toys(st)[0]
+        asked = [(f[c] == "LLM asked").sum() for c in f.columns[-2:]]
+        return (f"Of the four, {asked[0]} go to the LLM at the paper's threshold, {asked[1]} at the calibrated "
+                "one (mean over seeds).")
     if item == "table_01":
         return "At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by " + "; ".join(
             f"{say('COREA', g, 'cost_change', '%')} and {say('COREA', g, 'vs_llm')} {GROUPS[g]}"
@@ -1361,4 +1384,4 @@ def what_ran(
                 python=p.get("python", "–"),
         packages=", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items()) or "–",
                 bootstrap=f"{st.n_boot} resamples of the questions")
-    return pd.DataFrame(dict(value=rows.values()), index=[k.replace("_", " ") for k in rows])
+    return pd.DataFrame(dict(what=[k.replace("_", " ") for k in rows], value=rows.values()))

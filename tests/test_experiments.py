@@ -1,4 +1,6 @@
-"A run of the whole grid, killed at random moments and taken up again, leaves the records of an unbroken one."
+"""A run of the whole grid, killed at random moments and taken up again, leaves the records of an unbroken one.
+
+Three kills by default; COREA_KILLS=10 for the longer trial."""
 import os, random, signal, subprocess, sys, time
 import pandas as pd
 import pytest
@@ -36,7 +38,7 @@ def test_records_of_every_chain(unbroken):
 
 def test_killed_at_random_moments(unbroken, tmp_path):
     rng = random.Random(1)
-    for _ in range(3):
+    for _ in range(int(os.environ.get("COREA_KILLS", 3))):
         p = start(tmp_path)
         time.sleep(4 + 16 * rng.random())
         os.kill(p.pid, signal.SIGKILL)      # the parent alone: its workers must notice by themselves
