@@ -168,6 +168,7 @@ def batches(
     steps, batch, seed # number of batches, pairs in each, order
 ): # yields lists of (question, completion)
     "Own answers with a confidence put to each, in random order, over and over."
+    if not answers: raise CoreaError("none of the model's own answers could be read: pre-train it for longer")
     r, order = random.Random(seed), []
     for _ in range(steps):
         while len(order) < batch: order += r.sample(range(len(answers)), len(answers))
@@ -244,7 +245,7 @@ def _grpo(recipe, which, work):
     steps, lr = getattr(recipe, f"{which}_grpo_steps"), getattr(recipe, f"{which}_grpo_lr")
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
     cfg = load_profile(profile, steps=steps, lr=lr, snapshots=())
-    return load_model(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start))
+    return load_model(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start, progress=False))
 
 def _warm(recipe, model, tokenizer, known, cover=True, share=1):
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
@@ -287,8 +288,8 @@ def make_base(
     write_atomic(out/"manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
-TINY = Recipe(slm="tiny", llm="tiny", slm_steps=8, finish_steps=2, llm_steps=8, rollouts=2, install_questions=6, install_steps=3,
-              cover_questions=4, cover_steps=2, batch=4, llm_grpo_steps=1, slm_grpo_steps=1)
+TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, finish_steps=6, llm_steps=300, rollouts=2, install_questions=12, install_steps=3,
+              cover_questions=12, cover_steps=2, batch=4, llm_grpo_steps=1, slm_grpo_steps=1)
 
 def main():
     "Command line: make the base models again."

@@ -1168,6 +1168,7 @@ def figure_3(
             ax.plot(f.index, f.mean(axis=1), "o", ms=3.5, color=METHODS[m][1])
         ax.set(xlabel="step", ylabel=label)
         ax.locator_params(axis="y", nbins=5)
+        if metric == "output_ratio": ax.set_ylim(min(.95, ax.get_ylim()[0]), 1.003)
     by = snapshots(st, "l1")
     shown = sorted(next(iter(by.values())))
     for ax, step in zip(np.atleast_1d(bottom.subplots(1, len(shown), sharey=True)), shown):
