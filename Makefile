@@ -31,13 +31,13 @@ results: $(STAMP)  ## the main job, from nothing to paper_figures/laptop; PROFIL
 	@$(call say,"1/2  training and asking the models of profile $$PROFILE")
 	@$(BIN)/corea-run "$$PROFILE"
 	@$(call say,"2/2  tables and figures")
-	@$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE" --log-output --no-progress-bar
+	@$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE"
 	@$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
 
 figures: $(STAMP)  ## every table and figure again, from the committed records, in a minute
 	@mkdir -p artifacts/figures
 	@$(call say,"redrawing paper_figures/laptop from its records")
-	@$(RESULTS) artifacts/figures/10_results.ipynb -k python3 -p profile laptop -p redraw True --log-output --no-progress-bar
+	@$(RESULTS) artifacts/figures/10_results.ipynb -k python3 -p profile laptop -p redraw True
 	@$(call say,"tables and figures: paper_figures/laptop · the notebook: artifacts/figures/10_results.ipynb")
 
 test: export TQDM_DISABLE := 1
