@@ -7,8 +7,8 @@ __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'PAPER', 'PROFILES', 'Corea
            'write_atomic', 'Record', 'append_records', 'read_records', 'set_seed', 'provenance']
 
 # %% ../nbs/00_core.ipynb #252b32a2
-import dataclasses, errno, hashlib, json, os, platform, random, subprocess, sys
-from dataclasses import dataclass, field
+import dataclasses, errno, hashlib, json, os, platform, random, subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 

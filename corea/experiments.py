@@ -7,18 +7,18 @@ __all__ = ['COLUMNS', 'ask', 'ask_all', 'chains', 'work_of', 'ask_snapshots', 't
            'write_table', 'collect', 'tidy', 'run_folder', 'run', 'main']
 
 # %% ../nbs/09_experiments.ipynb #24f7b8f7
-import dataclasses, fcntl, gzip, io, json, multiprocessing, os, shutil, sys, threading, time
+import dataclasses, fcntl, gzip, json, multiprocessing, os, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import grade, parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
-from .core import (ARTIFACTS, FIGURES, Config, CoreaError, Record, append_records, digest, load_profile, provenance,
+from .core import (ARTIFACTS, FIGURES, CoreaError, Record, digest, load_profile, provenance,
                         read_records, write_atomic)
 from .data import DATASETS, load_questions
 from .generate import Sampling, TransformersEngine
-from .trainer import find_model, load_model, train_grpo
+from .trainer import find_model, train_grpo
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
 def ask(

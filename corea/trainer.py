@@ -6,10 +6,10 @@
 __all__ = ['LOG', 'grpo_rows', 'grpo_config', 'Journal', 'save_model', 'resume_point', 'find_model', 'load_model', 'train_grpo']
 
 # %% ../nbs/06_trainer.ipynb #56c8f158
-import dataclasses, json, os, shutil
+import json, shutil
 from pathlib import Path
 from .answer import messages
-from .core import ROOT, MODELS, CoreaError, append_records, read_records, set_seed, write_atomic
+from .core import MODELS, CoreaError, append_records, read_records, set_seed, write_atomic
 from .data import load_questions
 from .reward import make_rewards
 from transformers import PrinterCallback, TrainerCallback
@@ -140,7 +140,7 @@ def train_grpo(
     progress=True   # show a bar with the time left, or a bar of your own
 ) -> Path: # the folder of the trained model
     "Train one model with GRPO; resumes where a killed run left off."
-    import pandas as pd, torch
+    import pandas as pd
     from tqdm.auto import tqdm
     from trl import GRPOTrainer
     out = Path(out)
