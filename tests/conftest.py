@@ -1,5 +1,6 @@
 "Settings that every test shares."
 import os
+import pytest
 
 # before anything imports torch or starts a process
 for name, value in {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1", "MPLBACKEND": "Agg"}.items():
@@ -10,3 +11,17 @@ from hypothesis import settings
 # the same examples in every run, and no verdict that depends on how busy the machine is
 settings.register_profile("corea", derandomize=True, deadline=None, database=None)
 settings.load_profile("corea")
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    "Made-up records of the smoke profile with two training seeds; only to be read."
+    from corea.core import load_profile
+    from corea.records import made_up_records
+    return made_up_records(tmp_path_factory.mktemp("records"), load_profile("smoke", seeds=(0, 1)))
+
+@pytest.fixture(scope="session")
+def opened(folder):
+    "The same as a study."
+    from corea.records import load_records
+    from corea.study import study
+    return study(load_records(folder), 200)

@@ -1,0 +1,37 @@
+"Every claim has a verdict, and the verdict follows from the rule alone."
+from hypothesis import given, strategies as st
+from corea.verdicts import claims, scoreboard, verdict
+
+def test_scoreboard_has_a_verdict_for_every_claim_and_no_size_in_a_miniature(opened):
+    f = scoreboard(opened)
+    assert list(f.columns)[:9] == "claim_id claim paper ours ci_low ci_high n seeds verdict".split()
+    assert not f.claim_id.duplicated().any() and len(f) == len(claims(opened))
+    assert set(f.verdict) <= {"direction holds", "not reproduced", "not run"}
+    idle = f.verdict == "not run"
+    assert f[idle].ours.isna().all() and f[idle].rule.str.len().gt(0).all() and f[~idle].ours.notna().all()
+    for r in f[~idle & (f.rule == "interval above 0")].itertuples(): assert (r.verdict == "direction holds") == (r.ci_low > 0)
+
+finite = st.floats(-100, 100)
+
+@given(st.tuples(finite, finite, finite).map(sorted), finite, st.sampled_from(["points", "%", ""]),
+       st.sampled_from(["below", "above", "at most", "at least"]), finite)
+def test_verdict_rules(three, paper, unit, test, bound):
+    lo, v, hi = three
+    e = dict(value=v, ci_low=lo, ci_high=hi)
+    small, full = (verdict(e, paper, unit, test, bound, m) for m in (True, False))
+    assert small != "reproduced" and (lo <= paper <= hi) <= (full == "reproduced")
+    assert (small == "direction holds") == {"below": hi < bound, "above": lo > bound, "at most": v <= bound, "at least": v >= bound}[test]
+    assert full in ("reproduced", small)
+
+def test_what_is_undefined_is_never_a_success():
+    nan = float("nan")
+    e = dict(value=nan, ci_low=nan, ci_high=nan)
+    assert {verdict(e, nan, "", t, 0, m) for t in ("below", "above", "at most", "at least") for m in (True, False)} == {"not reproduced"}
+
+def test_a_cascade_that_defers_everything_keeps_no_promise(opened):
+    "Its Pass@1 is the LLM's, at a higher price: the drop alone must not count."
+    f = scoreboard(opened).set_index("claim_id")
+    for drop, cost in (("corea_pass1", "corea_cost"), ("bar_drop", "bar_cost")):
+        for g in ("in_domain", "ood_math"):
+            if f.verdict[f"{cost}_{g}"] == "not reproduced": assert f.verdict[f"{drop}_{g}"] == "not reproduced"
+            assert f"needs {cost}_{g}" in f.rule[f"{drop}_{g}"]
