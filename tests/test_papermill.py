@@ -2,9 +2,11 @@
 
 One full run of the smoke profile; the rest redraws from the records that it left.
 """
-import os, re, shutil, subprocess, sys
+import io, os, re, shutil, subprocess, sys
 from pathlib import Path
+import matplotlib.image
 import nbformat
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +30,15 @@ def drawn(out):
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*"))
             if p.is_file() and "records" not in p.relative_to(out).parts}
 
+def same_picture(a, b):
+    "Equal but for a grey level in one pixel of ten thousand: processors round differently when they draw."
+    a, b = (matplotlib.image.imread(io.BytesIO(x), format="png") for x in (a, b))
+    return a.shape == b.shape and np.abs(a - b).max() < 2.5 / 255 and (a != b).mean() < 1e-4
+
 def same(found, wanted):
-    "Both hold the same files with the same bytes; else name those that differ."
-    differ = sorted(p for p in found | wanted if found.get(p) != wanted.get(p))
+    "Both hold the same files, with the same bytes but for PNGs; else name those that differ."
+    differ = sorted(p for p in found | wanted if found.get(p) != wanted.get(p) and not (
+        p.endswith(".png") and p in found and p in wanted and same_picture(found[p], wanted[p])))
     assert not differ, f"missing, new or different: {', '.join(differ)}"
 
 @pytest.fixture(scope="module")
