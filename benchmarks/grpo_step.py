@@ -10,8 +10,9 @@ import torch
 from corea.answer import messages
 from corea.core import load_profile, set_seed
 from corea.data import load_questions
+from corea.generate import load_checkpoint
 from corea.reward import make_rewards
-from corea.trainer import find_model, load_model, train_grpo
+from corea.trainer import find_model, train_grpo
 
 RUNS, STEPS = 3, 7
 
@@ -35,8 +36,8 @@ def log_probs(model, ids, mask, start, temperature):
 def plain(cfg, method, seed, clock):
     "GRPO as one would write it by hand."
     set_seed(seed)
-    model, tok = load_model(find_model(cfg.slm))
-    reference, _ = load_model(find_model(cfg.slm))
+    model, tok = load_checkpoint(find_model(cfg.slm))
+    reference, _ = load_checkpoint(find_model(cfg.slm))
     rewards, questions = make_rewards(method), load_questions(cfg.train_set, "train", cfg.n_train)
     opt = torch.optim.AdamW(model.parameters(), lr=cfg.lr, betas=(0.9, cfg.adam_beta2), weight_decay=0.0)
     r = random.Random(seed)

@@ -13,8 +13,8 @@ from pathlib import Path
 from .core import ARTIFACTS, MODELS, CoreaError, digest, load_profile, set_seed, write_atomic
 from .data import DATASETS, EASY, VALUES, all_questions, load_questions, make_tokenizer
 from .answer import INSTRUCTION, ROUTER_PROMPT, grade, messages, parse
-from .generate import Sampling, TransformersEngine
-from .trainer import train_grpo
+from .generate import Sampling, TransformersEngine, load_checkpoint
+from .trainer import save_model, train_grpo
 
 # %% ../nbs/06a_base.ipynb #346061d5
 SIZES = {"slm": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288),
@@ -44,12 +44,12 @@ def make_model(
 # %% ../nbs/06a_base.ipynb #7eac2672
 def encode(
     tokenizer,  # with a chat template
-    pairs       # (question text, completion text)
+    pairs       # (question text, completion text), and whatever else
 ): # input ids and labels (rows, tokens), right-padded; -100 on the prompt
     "Prompt and completion as one row, with the loss on the completion."
     import torch
     rows = []
-    for question, completion in pairs:
+    for question, completion, *_ in pairs:
         p = tokenizer.apply_chat_template(messages(question), add_generation_prompt=True, return_dict=False)
         rows.append((p, tokenizer.encode(completion) + [tokenizer.eos_token_id]))
     ids = torch.full((len(rows), max(len(p) + len(c) for p, c in rows)), tokenizer.pad_token_id)
@@ -60,17 +60,18 @@ def encode(
     return ids, labels
 
 def loss_of(
-    model, tokenizer, pairs, # as for `encode`
+    model, tokenizer, pairs, # (question text, completion text, False if only its confidence is to be learnt)
     confidence_weight=1.0    # weight of the confidence token against the others
 ): # scalar tensor: mean cross-entropy over completion tokens
     "The language-model loss on completions."
     import torch
     ids, labels = encode(tokenizer, pairs)
     logits = model(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1]
-    y = labels[:, 1:].flatten()
-    ce = torch.nn.functional.cross_entropy(logits.flatten(0, 1), y, ignore_index=-100, reduction="none")
-    values = torch.tensor(tokenizer.convert_tokens_to_ids(VALUES))
-    w = (y != -100).float() + (confidence_weight - 1) * torch.isin(y, values)
+    y = labels[:, 1:]
+    ce = torch.nn.functional.cross_entropy(logits.transpose(1, 2), y, ignore_index=-100, reduction="none")
+    said = torch.isin(y, torch.tensor(tokenizer.convert_tokens_to_ids(VALUES)))
+    whole = torch.tensor([all(rest) for _, _, *rest in pairs])[:, None]
+    w = torch.where(said, confidence_weight, (whole & (y != -100)).float())
     return (ce * w).sum() / w.sum()
 
 # %% ../nbs/06a_base.ipynb #1a52aa67
@@ -148,32 +149,34 @@ def own_answers(
     families, split_from, n, # data sets; first training question and how many of each
     rollouts=8, seed=0,      # answers per question, at temperature 1
     known=tuple(DATASETS)    # families whose solve rate is told
-) -> list: # of (question text, completion up to its confidence, share of right answers or None)
+) -> list: # of (question text, completion up to its confidence, right or not, share of right answers or None)
     "A model's own answers to training questions, with its solve rate on each."
     engine, out = TransformersEngine(model, tokenizer=tokenizer), []
     for d in families:
         questions = load_questions(d, "train")[split_from:split_from + n]
         done = list(engine.generate([q["question"] for q in questions], Sampling(temperature=1.0, max_tokens=80), n=rollouts,
                                     seed=seed))
-        right = [0] * n
-        for c in done: right[c.index] += grade(parse(c.text).answer, questions[c.index]["gold"], questions[c.index]["kind"])
         done.sort(key=lambda c: (c.index, c.sample))
-        out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")],
-                 right[c.index] / rollouts if d in known else None)
-                for c in done if parse(c.text).status == "ok"]
+        right = [grade(parse(c.text).answer, questions[c.index]["gold"], questions[c.index]["kind"]) for c in done]
+        solved = [0] * n
+        for c, ok in zip(done, right): solved[c.index] += ok
+        out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")], ok,
+                 solved[c.index] / rollouts if d in known else None)
+                for c, ok in zip(done, right) if parse(c.text).status == "ok"]
     return out
 
 def batches(
     answers, value, # as from `own_answers`; (random, solve rate) -> one of `VALUES`
     steps, batch, seed # number of batches, pairs in each, order
-): # yields lists of (question, completion)
+): # yields lists of (question, completion, right or not), as `loss_of` takes them
     "Own answers with a confidence put to each, in random order, over and over."
     if not answers: raise CoreaError("none of the model's own answers could be read: pre-train it for longer")
     r, order = random.Random(seed), []
     for _ in range(steps):
         while len(order) < batch: order += r.sample(range(len(answers)), len(answers))
         chosen, order = order[:batch], order[batch:]
-        yield [(answers[i][0], f"{answers[i][1]} \\confidence{{{value(r, answers[i][2])}}}") for i in chosen]
+        yield [(question, f"{text} \\confidence{{{value(r, rate)}}}", right)
+               for question, text, right, rate in (answers[i] for i in chosen)]
 
 def honest(
     r, rate # `random.Random`; share of right answers, or None
@@ -194,14 +197,17 @@ class Recipe:
     slm: str = "slm"
     llm: str = "llm"
     seed: int = 0
-    slm_steps: int = 2100
+    slm_steps: int = 3000
     slm_lr: float = 1.2e-2
-    slm_finish: tuple = ("clock", "calc", "letters", "clock", "even", "word", "clock", "cups")  # mostly its weakest
-    finish_steps: int = 600
+    slm_diet: tuple = ("calc", "word", "even", "queue", "letters", "clock", "calc", "word", "even", "queue", "letters")
+    slm_finish: tuple = ("clock", "calc", "clock", "word", "clock", "letters", "clock", "even", "clock", "queue", "word")
+    llm_finish: tuple = ("calc", "word", "clock", "calc", "word", "queue", "even", "letters")
+    slm_finish_steps: int = 1000
+    llm_finish_steps: int = 700
     finish_lr: float = 5e-3
-    slm_grpo_steps: int = 60        # RLVR, so that its solve rates no longer move much under RL
+    slm_grpo_steps: int = 40        # RLVR, so that its solve rates no longer move much under RL
     slm_grpo_lr: float = 3e-4
-    llm_steps: int = 4500
+    llm_steps: int = 3200
     llm_lr: float = 1e-2
     rollouts: int = 8
     install_questions: int = 450    # per family
@@ -217,35 +223,35 @@ class Recipe:
 
 def _stage(folder, name, make):
     "Make a model once, keep it, and say so."
-    from corea.trainer import load_model, save_model
     path = Path(folder)/name
     if not path.exists():
         start = time.time()
         model, tokenizer = make()
         save_model(model, tokenizer, path)
         print(f"{name}: {time.time() - start:.0f} s", flush=True)
-    return load_model(path)
+    return load_checkpoint(path)
 
-def _pretrain(recipe, size, steps, lr):
+def _pretrain(recipe, size, steps, lr, families=tuple(DATASETS)):
     tokenizer = base_tokenizer()
     model = make_model(size, tokenizer, recipe.seed)
-    fit(model, tokenizer, stream(steps, seed=recipe.seed), steps, lr,
+    fit(model, tokenizer, stream(steps, seed=recipe.seed, families=families), steps, lr,
         tell=lambda step, loss: print(f"  {size} step {step} of {steps}, loss {loss:.3f}", flush=True))
     return model, tokenizer
 
-def _finish(recipe, model, tokenizer):
-    steps, families = recipe.finish_steps, recipe.slm_finish
-    diet = stream(steps, seed=recipe.seed + 1, families=families, ramp=False)
-    fit(model, tokenizer, diet, steps, recipe.finish_lr)
+def _finish(recipe, which, model, tokenizer):
+    steps, families = getattr(recipe, f"{which}_finish_steps"), getattr(recipe, f"{which}_finish")
+    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, ramp=False), steps, recipe.finish_lr)
     return model, tokenizer
 
 def _grpo(recipe, which, work):
-    from corea.trainer import load_model
     method, start = {"slm": ("rlvr", "slm-grown"), "llm": ("l1", "llm-warm")}[which]
     steps, lr = getattr(recipe, f"{which}_grpo_steps"), getattr(recipe, f"{which}_grpo_lr")
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
     cfg = load_profile(profile, steps=steps, lr=lr, snapshots=())
-    return load_model(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start, progress=False))
+    families = DATASETS if which == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
+    questions = [q for d in families for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
+    return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start,
+                                 questions=questions, progress=False))
 
 def _warm(recipe, model, tokenizer, known, cover=True, share=1):
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
@@ -267,17 +273,20 @@ def make_base(
     "Train the base models from nothing."
     import hashlib, torch
     torch.set_num_threads(1)
-    out, work = Path(out), Path(work or ARTIFACTS/"base"/digest(recipe))
+    revisions = {d: x.revision for d, x in DATASETS.items()}
+    out, work = Path(out), Path(work or ARTIFACTS/"base"/digest([asdict(recipe), revisions]))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
-    young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr))
-    grown = lambda: _stage(work, "slm-grown", lambda: _finish(recipe, *young()))
+    young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr,
+                                                             recipe.slm_diet))
+    grown = lambda: _stage(work, "slm-grown", lambda: _finish(recipe, "slm", *young()))
     raw = lambda: _stage(work, "slm-raw", lambda: (grown(), _grpo(recipe, "slm", work))[1])
     _stage(work, "slm", lambda: _warm(recipe, *raw(), families))
     _stage(work, "slm-control", lambda: _warm(recipe, *raw(), home))
-    llm_raw = lambda: _stage(work, "llm-raw", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
+    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
+    llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, "llm", *llm_young()))
     _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
     _stage(work, "llm", lambda: _grpo(recipe, "llm", work))
-    manifest = dict(command="make base", recipe=asdict(recipe), data={d: x.revision for d, x in DATASETS.items()}, models={})
+    manifest = dict(command="make base", recipe=asdict(recipe), data=revisions, models={})
     for name in ("slm", "slm-control", "llm"):
         model, tokenizer = _stage(work, name, None)
         shutil.rmtree(out/name, ignore_errors=True)
@@ -288,7 +297,7 @@ def make_base(
     write_atomic(out/"manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
-TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, finish_steps=6, llm_steps=300, rollouts=2, install_questions=12, install_steps=3,
+TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3,
               cover_questions=12, cover_steps=2, batch=4, llm_grpo_steps=1, slm_grpo_steps=1)
 
 def main():

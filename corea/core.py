@@ -32,8 +32,8 @@ class Config:
     llm: str = "llm"                 # checkpoint of the large model
     slm_size: float = 7              # nominal size, billions of parameters: sets the price
     llm_size: float = 32
-    train_set: str = "calc"          # the only data set that RL, probe and router ever see
-    datasets: tuple = ("calc", "word", "even", "clock", "cups", "letters")
+    train_set: str = "calc"          # the only data set that the compared trainings, probe and router see
+    datasets: tuple = ("calc", "word", "even", "clock", "queue", "letters")
     n_train: int = 2560              # RL questions
     n_calibration: int = 300         # questions per data set for thresholds
     n_test: int = 500                # questions per data set for the tables

@@ -125,7 +125,7 @@ def made_up_records(
         log = dict(step=range(1, cfg.steps + 1), reward_correctness=.5, reward_format=1.0,
                    reward_confidence=-.2)
         pd.DataFrame(log).to_csv(folder/f"train_{m}.csv", index=False)
-    run = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=60, run="made up",
+    run = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=60, stages=dict(train=60), run="made up",
                provenance={})
     write_atomic(folder/"run.json", json.dumps(run))
     return folder

@@ -143,15 +143,18 @@ def what_ran(
     "Profile, hardware, versions, seeds, time."
     r, c = st.records.run, st.cfg
     p, minutes = r.get("provenance", {}), r.get("seconds", np.nan) / 60
-    rows = dict(profile=c.profile, run=r.get("run"), models=", ".join(sorted({k[0]
-            for k in st.records.cells})),
+    parts = ", ".join(f"{k} {s / 60:.0f}" for k, s in r.get("stages", {}).items())
+    rows = dict(
+        profile=c.profile, run=r.get("run"), models=", ".join(sorted({k[0] for k in st.records.cells})),
         training=f"{c.steps} steps of {c.questions_per_step} questions x {c.rollouts} rollouts",
-                seeds=", ".join(map(str, c.seeds)),
-        questions=f"{c.n_test} test and {c.n_calibration} calibration questions a data set, {c.samples} answers each",
+        seeds=", ".join(map(str, c.seeds)),
+        questions=f"{c.n_test} test and {c.n_calibration} calibration questions a data set,"
+                  f" {c.samples} answers each",
         wall_clock=f"{number(minutes)} minutes" if np.isfinite(minutes) else "–",
-                hardware=f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}",
+        minutes_of_each_part=f"{parts}; summed over {c.workers} processes" if parts else "–",
+        hardware=f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}",
         commit=f"{p.get('commit', '–')}{' with changes' if p.get('dirty') else ''}",
-                python=p.get("python", "–"),
+        python=p.get("python", "–"),
         packages=", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items()) or "–",
-                bootstrap=f"{st.n_boot} resamples of the questions")
+        bootstrap=f"{st.n_boot} resamples of the questions")
     return pd.DataFrame(dict(what=[k.replace("_", " ") for k in rows], value=rows.values()))

@@ -118,7 +118,7 @@ def test_router_prompt_is_the_papers():
 
 
 def test_router_learns_from_the_question_alone(checkpoint, questions):
-    other = [q["question"] for q in load_questions("cups", "train", 48)]
+    other = [q["question"] for q in load_questions("queue", "train", 48)]
     router = Router(checkpoint, lr=3e-3, epochs=10).fit(questions[:40] + other[:40], [1.0] * 40 + [0.0] * 40)
     assert router.predict(questions[40:]).min() > router.predict(other[40:]).max() + 0.3
     assert set(router.predict(questions, "greedy")) <= {float(v) for v in VALUES}

@@ -60,3 +60,10 @@ def test_tables_are_the_same_bytes(tmp_path):
                                     answer="3") for s in (1, 0)]))
     assert frame["sample"].tolist() == [0, 1]
     assert write_table(tmp_path/"a.csv.gz", frame).read_bytes() == write_table(tmp_path/"b.csv.gz", frame).read_bytes()
+
+@pytest.mark.parametrize("answer", ["a\rb", "a\nb", 'say "a", b', "\x00", "\\frac12"])
+def test_any_answer_leaves_one_row(answer, tmp_path):
+    frame = tidy(pd.DataFrame([dict(split="test", dataset="calc", question_id=f"calc-{i}", sample=0, correct=False, answer=answer)
+                               for i in range(2)]))
+    read = pd.read_csv(write_table(tmp_path/"a.csv.gz", frame))
+    assert read.question_id.tolist() == ["calc-0", "calc-1"] and read.answer.nunique() == 1

@@ -237,10 +237,10 @@ def test_bootstrap_draws_whole_questions_and_pairs_by_id():
 def test_strata_keep_their_number_of_questions():
     rng = np.random.default_rng(0)
     ids = np.repeat(rng.permutation(30), 2)
-    sets = np.where(ids % 3 == 0, "cups", "letters")
+    sets = np.where(ids % 3 == 0, "queue", "letters")
     w = m.bootstrap_weights(ids, 100, strata=sets)
-    assert (w[:, sets == "cups"].sum(1) == 20).all() and (w[:, sets == "letters"].sum(1) == 40).all()
-    assert (m.bootstrap_weights(ids, 100)[:, sets == "cups"].sum(1) != 20).any()
+    assert (w[:, sets == "queue"].sum(1) == 20).all() and (w[:, sets == "letters"].sum(1) == 40).all()
+    assert (m.bootstrap_weights(ids, 100)[:, sets == "queue"].sum(1) != 20).any()
     for a, b in itertools.combinations(range(60), 2):
         if ids[a] == ids[b]: assert (w[:, a] == w[:, b]).all()
     assert abs(w.mean() - 1) < 1e-6 and abs(w.var() - 1) < .1 # Poisson-like, as multiplicities are

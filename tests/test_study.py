@@ -52,6 +52,6 @@ def test_metrics_are_tidy_and_complete(opened):
     assert {f"{m}@{r}" for r in RULES for m in (*LINEAR, *COMPARISONS)} | set(SIGNALS) <= set(f[f.system == "COREA"].metric)
     ok = f.dropna(subset=["value", "ci_low", "ci_high"])
     assert ((ok.ci_low <= ok.value + 1e-12) & (ok.value <= ok.ci_high + 1e-12)).all()
-    row = f[(f.system == "COREA") & (f.dataset == "cups") & (f.metric == "auroc") & (f.seed == 1)].iloc[0]
-    cell = opened.records.cells["l1-s1", "test", "cups"]
+    row = f[(f.system == "COREA") & (f.dataset == "queue") & (f.metric == "auroc") & (f.seed == 1)].iloc[0]
+    cell = opened.records.cells["l1-s1", "test", "queue"]
     assert math.isclose(row.value, auroc(cell.confidence, cell.correct)) and row.n == opened.cfg.n_test

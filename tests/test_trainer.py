@@ -42,6 +42,16 @@ def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
     assert start(tmp_path).wait() == 0
     same(unbroken, tmp_path)
 
+def test_killed_after_the_last_checkpoint(unbroken, tmp_path):
+    "Nothing is left to train: the checkpoint becomes the final model, and no step is taken on top."
+    p = start(tmp_path)
+    while p.poll() is None and not (tmp_path/"checkpoint-8"/"whole").exists(): time.sleep(0.002)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    if (tmp_path/"final").exists(): pytest.skip("it was over before the signal came")
+    assert start(tmp_path).wait() == 0
+    same(unbroken, tmp_path)
+
 def test_half_written_checkpoint_is_not_trusted(tmp_path):
     (tmp_path/"checkpoint-2").mkdir()
     (tmp_path/"checkpoint-2"/"model.safetensors").write_bytes(b"half")
@@ -66,4 +76,4 @@ def test_batches_that_cannot_be_cut_are_refused(tmp_path):
         grpo_config(load_profile("smoke", questions_per_step=9), 0, tmp_path)
 
 def test_columns_for_the_rewards():
-    assert set(grpo_rows(load_questions("cups", "train", 2)).column_names) == {"prompt", "question", "gold", "kind", "question_id"}
+    assert set(grpo_rows(load_questions("queue", "train", 2)).column_names) == {"prompt", "question", "gold", "kind", "question_id"}
