@@ -8,6 +8,7 @@ __all__ = ['SIZES', 'TINY', 'base_tokenizer', 'make_model', 'encode', 'loss_of',
 
 # %% ../nbs/06a_base.ipynb #77f4330f
 import json, math, random, shutil, sys, time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from .core import ARTIFACTS, MODELS, CoreaError, digest, load_profile, set_seed, write_atomic
@@ -157,12 +158,12 @@ def own_answers(
         done = list(engine.generate([q["question"] for q in questions], Sampling(temperature=1.0, max_tokens=80), n=rollouts,
                                     seed=seed))
         done.sort(key=lambda c: (c.index, c.sample))
-        right = [grade(parse(c.text).answer, questions[c.index]["gold"], questions[c.index]["kind"]) for c in done]
-        solved = [0] * n
-        for c, ok in zip(done, right): solved[c.index] += ok
+        parsed = [parse(c.text) for c in done]
+        right = [grade(p.answer, questions[c.index]["gold"], questions[c.index]["kind"]) for c, p in zip(done, parsed)]
+        solved = Counter(c.index for c, ok in zip(done, right) if ok)
         out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")], ok,
                  solved[c.index] / rollouts if d in known else None)
-                for c, ok in zip(done, right) if parse(c.text).status == "ok"]
+                for c, p, ok in zip(done, parsed, right) if p.status == "ok"]
     return out
 
 def batches(
@@ -251,7 +252,7 @@ def _grpo(recipe, which, work):
     families = DATASETS if which == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
     questions = [q for d in families for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
     return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start,
-                                 questions=questions, progress=False))
+                                      questions=questions, progress=False))
 
 def _warm(recipe, model, tokenizer, known, cover=True, share=1):
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)

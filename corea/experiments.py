@@ -186,7 +186,6 @@ def run_chain(
         else:
             bar = _QueueBar(send, cfg.questions_per_step * cfg.rollouts * 2)
             start, reward = (cfg.control, "l1") if method == "control" else (cfg.slm, method)
-            if (root/"train"/name/"final").exists(): bar.update(cfg.steps)
             with clock("train"): path = train_grpo(cfg, reward, seed, root/"train"/name, model=start, progress=bar)
         engine = TransformersEngine(str(path), batch_size=cfg.batch_size)
         with clock("ask"): ask_all(cfg, engine, name, root/"answers"/name, lambda n: send(n * weight))
@@ -259,11 +258,11 @@ def run_folder(
 
 def stage_seconds(
     root # folder of a run
-) -> dict: # part -> seconds, summed over the chains
+) -> dict: # part -> seconds, summed over the chains, longest first
     "What each part of a run took, were the chains run one after another."
     total = Counter()
     for path in sorted((Path(root)/"seconds").glob("*.json")): total.update(json.loads(path.read_text()))
-    return {part: round(total[part]) for part in ("train", "ask", "teach probe and router", "ask snapshots") if part in total}
+    return {part: round(seconds) for part, seconds in total.most_common()}
 
 def run(
     cfg,          # `corea.core.Config`

@@ -134,7 +134,9 @@ def train_grpo(
     from tqdm.auto import tqdm
     from trl import GRPOTrainer
     out = Path(out)
-    if (out/"final").exists(): return out/"final"
+    if (out/"final").exists():
+        if hasattr(progress, "update"): progress.update(cfg.steps)
+        return out/"final"
     out.mkdir(parents=True, exist_ok=True)
     questions = questions or load_questions(cfg.train_set, "train", cfg.n_train)
     if len(questions) < cfg.questions_per_step:
@@ -157,7 +159,9 @@ def train_grpo(
         policy, reached = trainer.model, trainer.state.global_step
         if reached != args.max_steps:
             raise CoreaError(f"training stopped at {reached} of {args.max_steps} updates in {out}")
-    if bar is not None: bar.close()
+    if bar is not None:
+        if bar.n < cfg.steps: bar.update(cfg.steps - bar.n)
+        bar.close()
     log = pd.DataFrame(read_records(out/"train.jsonl")).reindex(columns=["step", *LOG.values()])
     write_atomic(out/"train.csv", log.to_csv(index=False, lineterminator="\n"))
     save_model(policy, tokenizer, out/"final")
