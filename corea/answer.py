@@ -12,6 +12,7 @@ import ctypes, logging, math, re, threading, time
 from dataclasses import dataclass
 from functools import lru_cache
 from .core import CoreaError
+from .data import KINDS
 
 # %% ../nbs/02_answer.ipynb #decea267
 INSTRUCTION = (r"Please reason step by step, and put your final answer within \boxed{}, "
@@ -249,7 +250,7 @@ def grade(
     kind: str = "math", # "math" (math-verify) or "exact"
 ) -> bool: # False for no answer; `CoreaError` for an unknown kind, and for nothing else
     "Is an answer right?"
-    if kind not in ("math", "exact"):
+    if kind not in KINDS:
         raise CoreaError(f"unknown kind of grading {kind!r} for gold answer {str(gold)[:40]!r}: "
                          "use 'math' or 'exact'")
     answer, gold = ("" if s is None else str(s).strip() for s in (answer, gold))

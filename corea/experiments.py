@@ -291,12 +291,13 @@ def run(
             raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. The rest is done and kept; "
                              "run again to go on") from error
         for name, *_ in todo: collect(cfg, root, name, out)
-        if not (root/"run.json").exists():      # what ran, where and for how long is settled when it is whole for the first time
+        if not (root/"run.json").exists():      # where it ran and for how long is settled when it is first whole
             seconds = round(json.loads((root/"seconds.json").read_text())["run"])
-            info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=seconds, stages=stage_seconds(root), run=root.name,
-                        data={d: DATASETS[d].revision for d in cfg.datasets}, provenance=provenance())
-            write_atomic(root/"run.json", json.dumps(info, indent=1) + "\n")
-        write_atomic(out/"run.json", (root/"run.json").read_text())
+            write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stage_seconds(root), provenance=provenance())))
+        ran = json.loads((root/"run.json").read_text())
+        info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"], stages=ran["stages"], run=root.name,
+                    data={d: DATASETS[d].revision for d in cfg.datasets}, provenance=ran["provenance"])
+        write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
     return out
 
 # %% ../nbs/09_experiments.ipynb #dfe84d90

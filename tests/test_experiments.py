@@ -1,7 +1,7 @@
 """A run of the whole grid, killed at random moments and taken up again, leaves the records of an unbroken one.
 
 Three kills by default; COREA_KILLS=10 for the longer trial."""
-import os, random, signal, subprocess, sys, time
+import json, os, random, signal, subprocess, sys, time
 import pandas as pd
 import pytest
 from corea.core import CoreaError, load_profile
@@ -33,9 +33,10 @@ def test_records_of_every_chain(unbroken):
                 for n in ("l1-s0", "llm"))
     assert slm.index.equals(llm.index), "SLM and LLM rows must pair"
     rlvr = pd.read_csv(unbroken/"records"/"rlvr-s0.csv.gz")
-    assert rlvr[["probe", "router", "router_prompt_tokens", "avg_prob"]].notna().all().all()
-    stated = rlvr[rlvr.parse_status == "ok"]    # an answer without a confidence has no expected one either
-    assert stated.expected_confidence.between(0, 1).all()
+    assert rlvr[["probe", "router", "router_prompt_tokens"]].notna().all().all()
+    unstated = rlvr.expected_confidence.isna()      # where an answer states no confidence, and only there
+    assert not (unstated & (rlvr.parse_status == "ok")).any()
+    assert rlvr.loc[~unstated, ["probe", "router", "expected_confidence", "avg_prob"]].stack().between(0, 1).all()
     assert rlvr[["probe", "router", "avg_prob"]].stack().between(0, 1).all()
 
 def test_killed_at_random_moments(unbroken, tmp_path):
@@ -48,6 +49,15 @@ def test_killed_at_random_moments(unbroken, tmp_path):
     assert start(tmp_path).wait() == 0
     assert records(tmp_path) == records(unbroken)
     assert not list((tmp_path/"records").glob(".*")), "temporary files left behind"
+
+def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
+    "Gathered again with another tolerance: the same time and place, the new configuration."
+    import corea.experiments as experiments
+    monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
+    first = json.loads((unbroken/"records"/"run.json").read_text())
+    again = json.loads((experiments.run(load_profile("smoke", max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
+    assert again["config"] == first["config"] | {"max_drop": 0.02}
+    assert {k: again[k] for k in again if k != "config"} == {k: first[k] for k in first if k != "config"}
 
 def test_folder_follows_the_configuration():
     a, b = (run_folder(load_profile("smoke", **k)) for k in ({}, {"lr": 1e-5}))

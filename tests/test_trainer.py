@@ -65,6 +65,12 @@ def test_a_finished_run_is_not_run_again(unbroken):
     assert train_grpo(load_profile("smoke", save_every=1), "l1", 0, unbroken, progress=False) == unbroken/"final"
     assert (unbroken/"final"/"model.safetensors").stat().st_mtime_ns == before
 
+def test_a_bar_is_told_of_what_is_done_already(unbroken):
+    told, cfg = [], load_profile("smoke", save_every=1)
+    class Bar: update = staticmethod(told.append)
+    train_grpo(cfg, "l1", 0, unbroken, progress=Bar)
+    assert told == [cfg.steps]
+
 def test_log_holds_each_reward_part_and_metric(unbroken):
     log = pd.read_csv(unbroken/"train.csv")
     for column in ("reward_correctness", "reward_format", "reward_confidence", "pass_at_1", "ece", "output_ratio",
