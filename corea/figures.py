@@ -153,9 +153,6 @@ def figure_planes(
     for ax, d in zip(axes, st.cfg.datasets):
         plane(ax, st, d, names)
         ax.set_title(f"{d} ({GROUPS[group[d]]})", loc="left")
-    for i, ax in enumerate(axes):
-        if i < 3: ax.set_xlabel("")
-        if i % 3: ax.set_ylabel("")
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return fig
 
