@@ -128,18 +128,18 @@ def fit(
 
 # %% ../nbs/06a_base.ipynb #a08ac642
 def stream(
-    steps, batch=32, seed=0,    # the hard share grows over the first 40 % of the steps
+    steps, batch=32, seed=0,    # number of batches, questions in each, which stream
     families=tuple(DATASETS),   # one a step, in turn
-    ramp=True                   # False: hard questions have their full share from the start
+    easy=None                   # share of easy questions; None: shrinks to that of the splits over the first 40 % of the steps
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
     r = random.Random(f"pre-training {seed}")
     for step in range(steps):
-        d = DATASETS[families[step % len(families)]]
-        share, pairs = min(1, max(0, (step / steps - .05) / .35)) if ramp else 1, []
+        d, pairs = DATASETS[families[step % len(families)]], []
+        share = max(EASY, 1 - max(0, (step / steps - .05) / .35)) if easy is None else easy
         while len(pairs) < batch:
-            question, gold, steps_text, _ = d.generate(r, r.random() >= max(EASY, 1 - share))
+            question, gold, steps_text, _ = d.generate(r, r.random() >= share)
             if question in held_out: continue
             pairs.append((question, f"{steps_text} \\boxed{{{gold}}} \\confidence{{{overconfident(r)}}}"))
         yield pairs
@@ -198,17 +198,20 @@ class Recipe:
     slm: str = "slm"
     llm: str = "llm"
     seed: int = 0
-    slm_steps: int = 3000
+    slm_steps: int = 2600
     slm_lr: float = 1.2e-2
-    slm_diet: tuple = ("calc", "word", "even", "queue", "letters", "clock", "calc", "word", "even", "queue", "letters")
-    slm_finish: tuple = ("clock", "calc", "clock", "word", "clock", "letters", "clock", "even", "clock", "queue", "word")
-    llm_finish: tuple = ("calc", "word", "clock", "calc", "word", "queue", "even", "letters")
+    slm_diet: tuple = ("calc", "word", "queue", "letters", "clock", "calc", "word", "even", "letters", "queue", "clock")
+    slm_finish: tuple = ("clock", "even", "word", "letters", "clock", "calc", "even", "clock", "word", "queue", "even", "letters",
+                         "clock", "word", "calc")
+    llm_finish: tuple = ("word", "calc", "queue", "word", "clock", "letters", "word", "queue", "calc", "even")
     slm_finish_steps: int = 1000
-    llm_finish_steps: int = 700
+    slm_finish_easy: float = 0.85   # until it solves what is easy; what is hard stays hard
+    llm_finish_easy: float = EASY
+    llm_finish_steps: int = 800
     finish_lr: float = 5e-3
     slm_grpo_steps: int = 40        # RLVR, so that its solve rates no longer move much under RL
     slm_grpo_lr: float = 3e-4
-    llm_steps: int = 3200
+    llm_steps: int = 3400
     llm_lr: float = 1e-2
     rollouts: int = 8
     install_questions: int = 450    # per family
@@ -216,7 +219,7 @@ class Recipe:
     cover_questions: int = 120
     cover_steps: int = 90
     batch: int = 64
-    install_lr: float = 3e-3
+    install_lr: float = 1e-3
     cover_lr: float = 1.5e-3
     confidence_weight: float = 3.0
     llm_grpo_steps: int = 40
@@ -240,8 +243,8 @@ def _pretrain(recipe, size, steps, lr, families=tuple(DATASETS)):
     return model, tokenizer
 
 def _finish(recipe, which, model, tokenizer):
-    steps, families = getattr(recipe, f"{which}_finish_steps"), getattr(recipe, f"{which}_finish")
-    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, ramp=False), steps, recipe.finish_lr)
+    steps, families, easy = (getattr(recipe, f"{which}_{k}") for k in ("finish_steps", "finish", "finish_easy"))
+    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, easy=easy), steps, recipe.finish_lr)
     return model, tokenizer
 
 def _grpo(recipe, which, work):

@@ -20,7 +20,7 @@ LABELS = [f" ({c}) " for c in "abcdefgh"]
 def _calc(r, hard):
     import reasoning_gym as rg
     while True:
-        terms = r.randint(4, 6) if hard else r.randint(3, 4)
+        terms = r.randint(5, 6) if hard else r.randint(3, 4)
         entry = rg.create_dataset("chain_sum", size=1, seed=r.getrandbits(31), min_terms=terms, max_terms=terms,
                                   min_digits=1 + hard, max_digits=1 + hard)[0]
         start, *rest = entry["metadata"]["expression"].split()
@@ -57,11 +57,11 @@ def _even(r, hard):
     return question + ".", str(total), steps, k * (1 + hard)
 
 def _clock(r, hard):
-    k, hour = (r.randint(3, 5) if hard else r.randint(2, 3)), r.randint(0, 23)
-    question, steps = f"A clock shows {hour}:00, then", ""
+    k, hour = (r.randint(4, 6) if hard else r.randint(2, 3)), r.randint(1, 12)
+    question, steps = f"A clock shows {hour} o'clock, then", ""
     for label in LABELS[:k]:
-        y, sign = (r.randint(2, 36) if hard else r.randint(2, 9)), r.choice("+-")
-        hour = (hour + (y if sign == "+" else -y)) % 24
+        y, sign = (r.randint(11, 60) if hard else r.randint(2, 9)), r.choice("+-")
+        hour = (hour - 1 + (y if sign == "+" else -y)) % 12 + 1
         question += f"{label}{y} hours {'pass' if sign == '+' else 'are wound back'}"
         steps += f"{label}{sign} {y} = {hour}"
     return question + ". What hour does it show?", str(hour), steps, k * (1 + hard)
@@ -94,7 +94,7 @@ def _queue(r, hard):
     return f"{question}. Who is first?{CHOICES}", line[0], steps, k * (1 + hard)
 
 def _letters(r, hard):
-    k, word = (r.randint(2, 5) if hard else r.randint(1, 2)), "".join(r.sample("abcdefghijklmnop", r.randint(6, 8) if hard else 5))
+    k, word = (r.randint(2, 5) if hard else r.randint(1, 2)), "".join(r.sample("abcdefghijklmnop", r.randint(6, 8) if hard else 4))
     question, steps = f"Take the word {word}, then", ""
     for label in LABELS[:k]:
         move = r.choice(list(MOVES))
@@ -118,12 +118,12 @@ class DataSet:
     revision: str     # digest of all its rows
 
 DATASETS = {d.name: d for d in (
-    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "730c17d65b944c6c"),
+    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "f353c34192865cf3"),
     DataSet("word", "ood_math", "math", "Math500", _word, "4e60c8890bcc98b7"),
     DataSet("even", "ood_math", "math", "GSM8K", _even, "0b250ebe11000f0e"),
-    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "fca7c900af438ef4"),
+    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "b073c064417196cf"),
     DataSet("queue", "ood_nonmath", "exact", "GPQA", _queue, "8aba23f071259207"),
-    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "a0c629014289508c"))}
+    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "1e029294dd6f5689"))}
 SPLITS = {"test": (0, 1000), "calibration": (1000, 1500), "dev": (1500, 1800), "train": (1800, 5800)}
 EASY = 0.55
 
@@ -166,8 +166,8 @@ def load_questions(
     if dataset not in DATASETS: raise CoreaError(f"unknown data set {dataset!r}: choose one of {', '.join(DATASETS)}")
     if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     rows = _checked(dataset)[slice(*SPLITS[split])]
-    if n is not None and not 0 < n <= len(rows):
-        raise CoreaError(f"{n} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
+    if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):
+        raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
     return rows[:n]
 
 # %% ../nbs/01_data.ipynb #1e75807f
@@ -175,9 +175,9 @@ def read_questions(
     path,             # a .jsonl file
     kind="math",      # how to grade rows that do not say it themselves
     domain="ood_math" # the group in which the tables pool them
-) -> list: # of question dicts; `CoreaError` names the broken line
+) -> list: # of question dicts; `CoreaError` names the broken line, or an id that is there twice
     "Your own questions, one JSON object a line with `question` and `gold`."
-    path, rows = Path(path), []
+    path, rows, ids = Path(path), [], {}
     if not path.is_file(): raise CoreaError(f"no such file: {path}")
     try: lines = path.read_text(encoding="utf-8").split("\n")    # not splitlines: JSON may hold U+2028
     except UnicodeDecodeError as e: raise CoreaError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from e
@@ -191,6 +191,8 @@ def read_questions(
         if x.get("kind", kind) not in KINDS:
             raise CoreaError(f"{path}, line {i}: kind is {x.get('kind', kind)!r}, choose one of {', '.join(KINDS)}")
         rows.append(dict(id=f"{path.stem}-{i:04d}", dataset=path.stem, domain=domain, kind=kind, difficulty=0) | x)
+        if (first := ids.setdefault(rows[-1]["id"], i)) != i:
+            raise CoreaError(f"{path}, line {i}: id {rows[-1]['id']!r} is already that of line {first}")
     if not rows: raise CoreaError(f"{path}: no questions in it")
     return rows
 
@@ -198,7 +200,7 @@ def read_questions(
 VALUES = [f"{i/10:.1f}" for i in range(11)]
 PHRASES = [*LABELS, "Work out ", "+ ", "- ", " = ", ". ", *(f"{n} has " for n in NAMES), *(f" {t}" for t in THINGS), ", then",
            ". How many now?", *(f"{v} " for vs in VERBS.values() for v in vs), "Add up the even numbers:",
-           "A clock shows ", ":00", " hours pass", " hours are wound back", ". What hour does it show?",
+           "A clock shows ", " o'clock", " hours pass", " hours are wound back", ". What hour does it show?",
            "In a queue stand ", ". Now", *QUEUE, " and ", " swap", ", ", "&", *WALKS, ". Who is first?" + CHOICES,
            "Take the word ", *MOVES, *(s for s, _ in MOVES.values()), ". What is left?", " \\boxed{", "}", " \\confidence{", *VALUES]
 CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"

@@ -247,6 +247,7 @@ def run_folder(
 ) -> Path: # artifacts/<profile>/<digest>
     "Where a configuration keeps its work."
     import hashlib
+    for d in (*cfg.datasets, cfg.train_set): load_questions(d, "test", 1)   # an unknown name is told before any work
     weights = {}
     for name in {cfg.slm, cfg.llm, *([cfg.control] if cfg.control_seeds else [])}:
         path = Path(find_model(name))/"model.safetensors"

@@ -207,7 +207,9 @@ def load_records(
     folder = Path(folder)
     if not (folder/"run.json").exists():
         raise CoreaError(f"no records in {folder}: run the profile first (make results)")
-    run = json.loads((folder/"run.json").read_text())
+    try: run = json.loads((folder/"run.json").read_text())
+    except json.JSONDecodeError as e:
+        raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
     name, cfg = lambda p: p.name.split(".")[0].split("_")[-1], config_of(run)
@@ -216,5 +218,8 @@ def load_records(
              for key, f in read_table(p).groupby(["split", "dataset"], sort=False)}
     check_cells(cells, cfg, folder)
     steps = {name(p): read_table(p, ["step"]) for p in sorted(folder.glob("steps_*.csv.gz"))}
-    return Records(run, cfg, cells, steps, {name(p): pd.read_csv(p)
-                                            for p in sorted(folder.glob("train_*.csv"))})
+    train = {}
+    for p in sorted(folder.glob("train_*.csv")):
+        try: train[name(p)] = pd.read_csv(p)
+        except ValueError as e: raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
+    return Records(run, cfg, cells, steps, train)

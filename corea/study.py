@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np, pandas as pd
 from .cascade import Price, choose_tau, defer, paper_tau
 from .core import CoreaError
-from .metrics import (auroc, bootstrap_weights, brier, chord, deferral_curve, ece, ibc_lift,
+from .metrics import (aurc, auroc, bootstrap_weights, brier, chord, deferral_curve, ece, ibc_lift,
                            interval, output_ratio, random_deferral)
 from .records import GROUPS, LLM, NAMED, SYSTEMS, Records, paper_numbers
 
@@ -162,7 +162,8 @@ def study(
 LINEAR = dict(pass1="correct", slm_cost="slm_cost", llm_cost="llm_cost", cost="cost",
               llm_share="deferred", tau="tau",
               slm_pass1="slm_correct", slm_alone="slm_alone")
-SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), brier=brier, auroc=auroc,
+SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), ece_mass=partial(ece, scheme="mass"), brier=brier, auroc=auroc,
+               aurc=aurc,
                output_ratio=lambda conf, correct, weights: output_ratio(conf, weights))
 
 def draws(

@@ -97,6 +97,10 @@ def confidence_claims(
                  two(L1, R, "pass1"), diff("COREA", R, "all", "slm_pass1"), "all", "above", -2, "points"),
            Claim("pass1_brier", "Brier does not hurt correctness: Pass@1 within 2 points of RLVR's",
                  two(B, R, "pass1"), diff(B, R, "all", "slm_pass1"), "all", "above", -2, "points")]
+    out += [Claim("pass1_l1_vs_SLM", "L1 raises Pass@1 above the untrained SLM's, all data sets", two(L1, "SLM-Verb", "pass1"),
+                  diff("COREA", "SLM-Verb", "all", "slm_pass1"), "all", "above", 0, "points"),
+            Claim("auroc_rlvr_vs_SLM", "RLVR leaves AUROC within 0.05 of the untrained SLM's, all data sets",
+                  two(R, "SLM-Verb", "auroc"), diff(R, "SLM-Verb", "all", "auroc"), "all", "between", (-.05, .05))]
     for g, sets in (("in_domain", PAPER_SETS[:1]), ("ood_math", PAPER_SETS[1:4]),
                     ("ood_nonmath", PAPER_SETS[4:])):
         for metric, test in (("ece", "below"), ("auroc", "above")):
@@ -150,6 +154,10 @@ def absent_claims(
     "What the paper claims and this profile does not look at."
     why = {"rewards": ("group L1 is the best balance among six confidence rewards (Table 3)",
                        "only L1 and Brier are trained here"),
+           "sample_l1": ("sample L1, though improper, does about as well (Table 3)", "only group L1 is trained here"),
+           "l2": ("group L2's high ECE is blamed on a fixed stopping step", "L2 is not trained here"),
+           "discrete": ("stated confidence stays discrete (Limitations)", "so by construction: the tokenizer has eleven values"),
+           "large_rl": ("RL hardly helps the LLM's accuracy", "the LLM comes trained, as part of the base"),
            "rollouts": ("results are not sensitive to the number of rollouts (Table 4)",
                         "one number of rollouts is trained here"),
            "backbones": ("RLCC-L1 cuts ECE on every backbone, RLVR hardly does (Figures 4, 9)",

@@ -76,6 +76,8 @@ def recoded(frame): return gzip.compress(frame.to_csv(index=False).encode())
 
 @pytest.mark.parametrize("name,change,message", [
     ("run.json", lambda p: None, "no records"),
+    ("run.json", lambda p: p.read_bytes()[:99], "run.json cannot be read"),
+    ("train_l1-s1.csv", lambda p: b"", "train_l1-s1.csv cannot be read"),
     ("llm.csv.gz", lambda p: p.read_bytes()[:999], "cannot be read"),
     ("l1-s1.csv.gz", lambda p: None, "no calibration answers of l1-s1"),
     ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).drop(columns="avg_prob")), "no column 'avg_prob'"),
