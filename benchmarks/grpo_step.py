@@ -86,7 +86,7 @@ def main():
     with open(path, "w", newline="") as f:
         w = csv.writer(f, lineterminator="\n")
         w.writerow(["what", "ours", "baseline_name", "baseline", "ratio", "unit", "runs"])
-        w.writerow(["GRPO step, 32 questions x 8 rollouts", f"{ours:.3f}", "plain torch loop", f"{base:.3f}",
+        w.writerow([f"GRPO step, {cfg.questions_per_step} questions x {cfg.rollouts} rollouts", f"{ours:.3f}", "plain torch loop", f"{base:.3f}",
                     f"{ours/base:.3f}", "s", RUNS])
     print(path.read_text(), end="")
 

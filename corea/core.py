@@ -34,7 +34,7 @@ class Config:
     llm_size: float = 32
     train_set: str = "calc"          # the only data set that the compared trainings, probe and router see
     datasets: tuple = ("calc", "word", "even", "clock", "queue", "letters")
-    n_train: int = 2560              # RL questions
+    n_train: int = 1920              # RL questions
     n_calibration: int = 300         # questions per data set for thresholds
     n_test: int = 500                # questions per data set for the tables
     methods: tuple = ("rlvr", "brier", "l1")
@@ -42,7 +42,7 @@ class Config:
     control: str = "slm-control"     # L1 is also trained from this base, whose install saw one family only
     control_seeds: tuple = (1,)
     steps: int = 80
-    questions_per_step: int = 32     # rollout batch
+    questions_per_step: int = 24     # rollout batch
     rollouts: int = 8                # N, the size of a GRPO group
     updates_per_step: int = 4        # rollout batch / training mini-batch
     lr: float = 3e-4
