@@ -130,7 +130,7 @@ def fit(
 def stream(
     steps, batch=32, seed=0,    # number of batches, questions in each, which stream
     families=tuple(DATASETS),   # one a step, in turn
-    easy=None                   # share of easy questions; None: shrinks to that of the splits over the first 40 % of the steps
+    easy=None                   # share of easy questions; None: all for 5 % of the steps, by 21 % that of the splits
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
@@ -211,6 +211,7 @@ class Recipe:
     finish_lr: float = 5e-3
     slm_grpo_steps: int = 40        # RLVR, so that its solve rates no longer move much under RL
     slm_grpo_lr: float = 3e-4
+    grpo_questions: int = 32        # a step, of both models
     llm_steps: int = 3400
     llm_lr: float = 1e-2
     rollouts: int = 8
@@ -251,13 +252,13 @@ def _grpo(recipe, which, work):
     method, start = {"slm": ("rlvr", "slm-grown"), "llm": ("l1", "llm-warm")}[which]
     steps, lr = getattr(recipe, f"{which}_grpo_steps"), getattr(recipe, f"{which}_grpo_lr")
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
-    cfg = load_profile(profile, steps=steps, lr=lr, snapshots=())
+    cfg = load_profile(profile, steps=steps, lr=lr, snapshots=(), questions_per_step=recipe.grpo_questions)
     families = DATASETS if which == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
     questions = [q for d in families for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
     return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start,
                                       questions=questions, progress=False))
 
-def _warm(recipe, model, tokenizer, known, cover=True, share=1):
+def _warm(recipe, model, tokenizer, known, cover=True, share=1):    # share: the large model takes a third, being four times as slow
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
     answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed, known)
     fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps, recipe.install_lr,
@@ -301,8 +302,9 @@ def make_base(
     write_atomic(out/"manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
-TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3,
-              cover_questions=12, cover_steps=2, batch=4, llm_grpo_steps=1, slm_grpo_steps=1)
+TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2,
+              install_questions=12, install_steps=3, cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
+              slm_grpo_steps=1)
 
 def main():
     "Command line: make the base models again."

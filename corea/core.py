@@ -17,8 +17,7 @@ class CoreaError(Exception):
     "A mistake in the input or the surroundings, told in one line: what, where, what to do."
 
 # %% ../nbs/00_core.ipynb #a458cf3c
-ROOT = Path(os.environ.get("COREA_ROOT") or Path(__file__ if "__file__" in globals() else "..")
-            .resolve().parents[1 if "__file__" in globals() else 0])
+ROOT = Path(os.environ.get("COREA_ROOT") or (Path(__file__).resolve().parents[1] if "__file__" in globals() else "..")).resolve()
 ARTIFACTS = Path(os.environ.get("COREA_ARTIFACTS") or ROOT/"artifacts").resolve()
 FIGURES = ROOT/"paper_figures"
 MODELS = ROOT/"nbs"/"models"
@@ -26,7 +25,7 @@ MODELS = ROOT/"nbs"/"models"
 # %% ../nbs/00_core.ipynb #b2bac147
 @dataclass(frozen=True)
 class Config:
-    "All that determines a run; two equal configurations give the same records."
+    "All that determines a run: with the same base checkpoints, data and machine, equal configurations give equal records."
     profile: str
     slm: str = "slm"                 # checkpoint of the small model: a folder in nbs/models, a path, or a hub id
     llm: str = "llm"                 # checkpoint of the large model
@@ -39,7 +38,7 @@ class Config:
     n_test: int = 500                # questions per data set for the tables
     methods: tuple = ("rlvr", "brier", "l1")
     seeds: tuple = (1, 2, 3)         # training seeds; 0 was used up in development
-    control: str = "slm-control"     # L1 is also trained from this base, whose install saw one family only
+    control: str = "slm-control"     # L1 is also trained from this base, told its solve rates in one family only
     control_seeds: tuple = (1,)
     steps: int = 80
     questions_per_step: int = 24     # rollout batch
@@ -113,7 +112,7 @@ PAPER = {
     "clip": ("0.2", "framework default"),
     "kl": ("1e-4", "KL coefficient 1e-4 (4.4), k3 estimate as in the framework"),
     "entropy": ("1e-3", "entropy coefficient 1e-3 (4.4)"),
-    "loss_type": ("dapo", "framework default: mean over tokens"),
+    "loss_type": ("token mean", "framework default: mean over tokens"),
     "scale_rewards": ("group", "framework default: divide by the group's standard deviation; in miniature it"
                                " drowns correctness where a group agrees, so we do not"),
     "reward_weights": ("1:1:1", "Eq. 1 names no weights"),
@@ -189,7 +188,7 @@ def write_atomic(
 @dataclass
 class Record:
     "One answer of one model to one question, with all that the tables need."
-    run_id: str             # digest of the model, engine settings and data that made it
+    run_id: str             # digest of the model's name, split, questions and sampling
     dataset: str
     domain: str
     question_id: str

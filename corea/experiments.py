@@ -74,7 +74,7 @@ def chains(
 
 def work_of(
     cfg, name, method # as in `chains`
-) -> int: # units: completions sampled, trained ones counted twice
+) -> int: # units: completions sampled, trained ones counted twice, the LLM's three times
     "How much there is to do in a chain, for the progress bar."
     asked = (cfg.n_calibration + cfg.n_test) * len(cfg.datasets) * cfg.samples
     steps = len(cfg.snapshots) * cfg.snapshot_questions * cfg.samples

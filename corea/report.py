@@ -59,8 +59,8 @@ def level(
     "Where the SLM alone is as right as the LLM, so that no confidence is needed to save."
     where = [d for d in st.cfg.datasets if estimate(measure(st, "L1-SLM", d, "vs_llm"))["value"] >= 0]
     if not where: return ""
-    return (f" On {', '.join(f'`{d}`' for d in where)} the SLM alone is no less often right than the LLM:"
-            " what is saved there is no merit of a confidence.")
+    return (f" On {', '.join(f'`{d}`' for d in where)} the SLM alone is right at least as often as the LLM:"
+            " saving there needs no confidence.")
 
 def sentence(
     st, item # a `Study`, one of `ITEMS`
@@ -86,9 +86,9 @@ def sentence(
     if item == "control":
         if not st.has("COREA-Control"): return "The control is not part of this profile."
         pair = lambda g: " and ".join(say(n, g, "auroc", "") for n in ("COREA-Control", "COREA"))
-        own, full = (estimate(measure(st, n, "in_domain", "auroc")) for n in ("COREA-Control", "COREA"))
-        failed = (" The control ranks worse in domain too, where it had the same help: it does not tell what would transfer."
-                  if own["ci_high"] < full["ci_low"] else "")
+        own, full = (estimate(measure(st, n, "in_domain", "auroc"))["value"] - .5 for n in ("COREA-Control", "COREA"))
+        failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC elsewhere is then no sign of"
+                  " a failed transfer." if own < full / 2 else "")
         return ("AUROC of L1 from the control base, and from the base installed on all families: "
                 + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in GROUPS if g in st.places) + "." + failed)
     if item == "toys":
@@ -124,7 +124,7 @@ def sentence(
                      "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
         values = " and ".join(number(v) for v in top.index)
         return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up {number(100 * top.sum(), 0)} % of its "
-                "statements (the value that L1 pays best, a group's median, lies on a grid).")
+                "statements (L1 pays best the median of a group's share of right answers, which lies on a grid).")
     return ""
 
 # %% ../nbs/09f_report.ipynb #abe5a0c3
