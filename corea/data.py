@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
-           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'load_questions',
-           'read_questions', 'make_tokenizer']
+           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
+           'load_questions', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
@@ -157,13 +157,20 @@ def all_questions(
     "All rows of a set."
     return _checked(dataset)
 
+def find_dataset(
+    name # a name in `DATASETS`
+) -> DataSet: # `CoreaError` for an unknown one; its questions are not generated
+    "A set by its name."
+    if name not in DATASETS: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
 def load_questions(
     dataset, # a name in `DATASETS`
     split,   # train, calibration, dev or test
     n=None   # how many; None for the whole split
 ) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, hard, steps
     "The first `n` questions of a split; `CoreaError` for an unknown set, split, or too large an `n`."
-    if dataset not in DATASETS: raise CoreaError(f"unknown data set {dataset!r}: choose one of {', '.join(DATASETS)}")
+    find_dataset(dataset)
     if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     rows = _checked(dataset)[slice(*SPLITS[split])]
     if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):

@@ -18,7 +18,7 @@ from .answer import grade, parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
 from .core import (ARTIFACTS, FIGURES, CoreaError, Record, digest, load_profile, provenance,
                         read_records, write_atomic)
-from .data import DATASETS, load_questions
+from .data import DATASETS, find_dataset, load_questions
 from .generate import Sampling, TransformersEngine
 from .trainer import find_model, train_grpo
 
@@ -247,14 +247,14 @@ def run_folder(
 ) -> Path: # artifacts/<profile>/<digest>
     "Where a configuration keeps its work."
     import hashlib
-    for d in (*cfg.datasets, cfg.train_set): load_questions(d, "test", 1)   # an unknown name is told before any work
+    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
     weights = {}
     for name in {cfg.slm, cfg.llm, *([cfg.control] if cfg.control_seeds else [])}:
         path = Path(find_model(name))/"model.safetensors"
         if not path.exists(): raise CoreaError(f"no checkpoint at {path.parent}: `make base` makes the miniature's models")
         weights[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("workers", "max_drop")}, weights,
-           {d: DATASETS[d].revision for d in cfg.datasets}]
+           {d: revisions[d] for d in cfg.datasets}]
     return ARTIFACTS/cfg.profile/digest(key)
 
 def stage_seconds(
