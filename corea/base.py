@@ -128,7 +128,7 @@ def fit(
 
 # %% ../nbs/06a_base.ipynb #a08ac642
 def stream(
-    steps, batch=32, seed=0,    # number of batches, questions in each, which stream
+    steps, batch, seed=0,       # number of batches, questions in each, which stream
     families=tuple(DATASETS),   # one a step, in turn
     easy=None                   # share of easy questions; None: all for 5 % of the steps, by 21 % that of the splits
 ): # yields lists of (question, completion), one family at a time
@@ -198,16 +198,17 @@ class Recipe:
     slm: str = "slm"
     llm: str = "llm"
     seed: int = 0
+    pretrain_batch: int = 32
     slm_steps: int = 2600
     slm_lr: float = 1.2e-2
     slm_diet: tuple = ("calc", "word", "queue", "letters", "clock", "calc", "word", "even", "letters", "queue", "clock")
-    slm_finish: tuple = ("clock", "even", "word", "letters", "clock", "calc", "even", "clock", "word", "queue", "even", "letters",
-                         "clock", "word", "calc")
-    llm_finish: tuple = ("word", "calc", "queue", "word", "clock", "letters", "word", "queue", "calc", "even")
-    slm_finish_steps: int = 1000
+    slm_finish: tuple = ("queue", "clock", "even", "word", "clock", "letters", "queue", "calc", "clock", "word", "even", "queue",
+                         "clock", "letters", "word", "calc")
+    llm_finish: tuple = ("word", "calc", "queue", "word", "queue", "letters", "clock", "queue", "word", "calc", "even", "queue")
+    slm_finish_steps: int = 1200
     slm_finish_easy: float = 0.85   # until it solves what is easy; what is hard stays hard
-    llm_finish_easy: float = EASY
-    llm_finish_steps: int = 800
+    llm_finish_steps: int = 1000
+    llm_finish_easy: float = 0.4    # what is easy it can do
     finish_lr: float = 5e-3
     slm_grpo_steps: int = 40        # RLVR, so that its solve rates no longer move much under RL
     slm_grpo_lr: float = 3e-4
@@ -239,13 +240,13 @@ def _stage(folder, name, make):
 def _pretrain(recipe, size, steps, lr, families=tuple(DATASETS)):
     tokenizer = base_tokenizer()
     model = make_model(size, tokenizer, recipe.seed)
-    fit(model, tokenizer, stream(steps, seed=recipe.seed, families=families), steps, lr,
+    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed, families), steps, lr,
         tell=lambda step, loss: print(f"  {size} step {step} of {steps}, loss {loss:.3f}", flush=True))
     return model, tokenizer
 
 def _finish(recipe, which, model, tokenizer):
     steps, families, easy = (getattr(recipe, f"{which}_{k}") for k in ("finish_steps", "finish", "finish_easy"))
-    fit(model, tokenizer, stream(steps, seed=recipe.seed + 1, families=families, easy=easy), steps, recipe.finish_lr)
+    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed + 1, families, easy), steps, recipe.finish_lr)
     return model, tokenizer
 
 def _grpo(recipe, which, work):

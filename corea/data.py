@@ -36,10 +36,10 @@ NAMES, THINGS = ("Ann", "Bob", "Cleo", "Dan", "Eve", "Finn"), ("coins", "cards",
 VERBS = {"+": ("gets", "finds", "wins"), "-": ("loses", "gives away", "sells")}
 
 def _word(r, hard):
-    k, total = (r.randint(3, 5) if hard else r.randint(1, 3)), r.randint(1, 99 if hard else 9)
+    k, total = (r.randint(3, 5) if hard else r.randint(1, 3)), r.randint(10, 99) if hard else r.randint(1, 9)
     question, steps = f"{r.choice(NAMES)} has {total} {r.choice(THINGS)}, then", ""
     for label in LABELS[:k]:
-        y = r.randint(1, 99) if hard and r.random() < .8 else r.randint(1, 9)
+        y = r.randint(10, 99) if hard else r.randint(1, 9)
         sign = "-" if total >= y and r.random() < .5 else "+"
         total += y if sign == "+" else -y
         question += f"{label}{r.choice(VERBS[sign])} {y}"
@@ -50,7 +50,7 @@ def _even(r, hard):
     k, total, question, steps = (r.randint(6, 8) if hard else r.randint(3, 5)), 0, "Add up the even numbers:", ""
     for label in LABELS[:k]:
         y = r.randint(10, 99) if hard else r.randint(1, 12)
-        if y % 2 and r.random() < .35: y -= 1
+        if y % 2 and r.random() < (.7 if hard else .35): y -= 1
         total += 0 if y % 2 else y
         question += f"{label}{y}"
         steps += f"{label}{y} = {total}"
@@ -77,12 +77,12 @@ WALKS = {"the first goes to the end": MOVES["move the first letter to the end"],
          "the last comes to the front": MOVES["move the last letter to the front"], "all turn round": MOVES["reverse it"]}
 
 def _queue(r, hard):
-    k, names = (r.randint(3, 5) if hard else r.randint(1, 2)), r.sample(QUEUE, len(QUEUE))
+    k, names = (r.randint(3, 5) if hard else r.randint(1, 2)), r.sample(QUEUE, 7 if hard else 5)
     line = "".join(n[0] for n in names)
     question, steps = f"In a queue stand {', '.join(names)}. Now", ""
     for label in LABELS[:k]:
         if r.random() < .5:
-            a, b = r.sample(QUEUE, 2)
+            a, b = r.sample(names, 2)
             move, short = f"{a} and {b} swap", f"{a[0]}&{b[0]}"
             line = line.translate(str.maketrans(a[0] + b[0], b[0] + a[0]))
         else:
@@ -118,14 +118,14 @@ class DataSet:
     revision: str     # digest of all its rows
 
 DATASETS = {d.name: d for d in (
-    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "f353c34192865cf3"),
-    DataSet("word", "ood_math", "math", "Math500", _word, "4e60c8890bcc98b7"),
-    DataSet("even", "ood_math", "math", "GSM8K", _even, "0b250ebe11000f0e"),
-    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "b073c064417196cf"),
-    DataSet("queue", "ood_nonmath", "exact", "GPQA", _queue, "8aba23f071259207"),
-    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "1e029294dd6f5689"))}
+    DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "b4b6ae93aa793d4a"),
+    DataSet("word", "ood_math", "math", "Math500", _word, "80d0f3e6a16d0c30"),
+    DataSet("even", "ood_math", "math", "GSM8K", _even, "f515d4a2c8f0b5f8"),
+    DataSet("clock", "ood_math", "math", "OlympiadBench", _clock, "dcaad7f17a573ad0"),
+    DataSet("queue", "ood_nonmath", "exact", "GPQA", _queue, "945220f8d32cce12"),
+    DataSet("letters", "ood_nonmath", "exact", "CommonsenseQA", _letters, "b200de88d2d6aff2"))}
 SPLITS = {"test": (0, 1000), "calibration": (1000, 1500), "dev": (1500, 1800), "train": (1800, 5800)}
-EASY = 0.55
+EASY = 0.60
 
 # %% ../nbs/01_data.ipynb #26cd1986
 @lru_cache

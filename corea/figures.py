@@ -20,12 +20,10 @@ from .study import SIGNALS, estimate, measure, places_of, sweep
 from .tables import number
 
 # %% ../nbs/09e_figures.ipynb #e6338ed5
-STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9,
-         "legend.fontsize": 8.5, "xtick.labelsize": 8,
-         "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False,
-         "axes.grid": True, "grid.color": "#E6E6E6",
-         "grid.linewidth": 0.7, "axes.axisbelow": True, "lines.linewidth": 1.5,
-         "legend.frameon": False, "figure.facecolor": "white"}
+STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5,
+         "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False,
+         "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.7, "axes.axisbelow": True,
+         "lines.linewidth": 1.5, "legend.frameon": False, "figure.facecolor": "white"}
 METHODS = dict(base=("SLM", "#7A7A7A"), rlvr=("RLVR-SLM", "#0072B2"),
                brier=("Brier-SLM", "#E69F00"), l1=("L1-SLM", "#D55E00"),
                llm=(LLM, "#000000"))
@@ -102,8 +100,7 @@ def oracle(
     llm = st.records.cells["llm", "test", dataset]
     for _, model in st.records.seeds("l1"):
         f = st.records.cells[model, "test", dataset]
-        out.append(oracle_curve(f.correct, llm.correct, price.slm(f.prompt_tokens,
-                f.completion_tokens),
+        out.append(oracle_curve(f.correct, llm.correct, price.slm(f.prompt_tokens, f.completion_tokens),
                                 price.llm(llm.prompt_tokens, llm.completion_tokens)))
     return {k: np.mean([o[k] for o in out], 0) for k in out[0]}
 
@@ -203,8 +200,7 @@ def curves(
     "Mean over seeds, and their range."
     f = pd.DataFrame(frames)
     ax.plot(f.index, f.mean(axis=1), color=color, label=label)
-    if f.shape[1] > 1: ax.fill_between(f.index, f.min(axis=1), f.max(axis=1), color=color,
-                                       alpha=.15, lw=0)
+    if f.shape[1] > 1: ax.fill_between(f.index, f.min(axis=1), f.max(axis=1), color=color, alpha=.15, lw=0)
 
 @drawn
 def figure_3(
@@ -241,8 +237,7 @@ def figure_3(
         ax.set_title(f"step {step}", fontsize=8.5)
         ax.set_xlabel("stated confidence")
     bottom.axes[0].set_ylabel("share right")
-    for sub, title in ((top,
-                        "(a) rewards on training questions: running mean of 5 steps, band = range over seeds"),
+    for sub, title in ((top, "(a) rewards on training questions: running mean of 5 steps, band = range over seeds"),
                        (middle, "(b) on in-domain test questions: mean and range over seeds"),
                        (bottom, "(c) reliability of L1-SLM over training: number of answers on each bar, all seeds together")):
         sub.suptitle(title, x=.01, ha="left", fontsize=9.5, fontweight="bold")
@@ -292,8 +287,7 @@ def figure_histograms(
 ): # matplotlib figure
     "What confidences are given, to right and to wrong answers."
     from matplotlib.figure import Figure
-    groups, cols, edges = [g for g in GROUPS
-                           if g in st.places], panels(st), np.arange(12) / 10 - .05
+    groups, cols, edges = [g for g in GROUPS if g in st.places], panels(st), np.arange(12) / 10 - .05
     fig = Figure(figsize=(10, 1.9 * len(groups) + .5), layout="constrained")
     axes = fig.subplots(len(groups), len(cols), sharex=True, sharey=True, squeeze=False)
     for i, g in enumerate(groups):

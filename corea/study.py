@@ -27,25 +27,21 @@ def cascade_frame(
     d = np.asarray(defer(slm[source].to_numpy(), tau))
     own = price.slm(slm.prompt_tokens, slm.completion_tokens)
     large = price.llm(llm.prompt_tokens, llm.completion_tokens)
-    f = slm[["question_id", "sample"]].assign(correct=np.where(d, llm.correct, slm.correct),
-            deferred=d.astype(float),
+    f = slm[["question_id", "sample"]].assign(
+        correct=np.where(d, llm.correct, slm.correct), deferred=d.astype(float),
         slm_cost=np.where(d & (source == "router"), 0, own), llm_cost=np.where(d, large, 0))
-    asked = price.slm(slm.router_prompt_tokens,
-                      slm.router_completion_tokens) if source == "router" else 0
-    return f.assign(cost=f.slm_cost + f.llm_cost + asked, tau=tau, slm_correct=slm.correct,
-                    slm_alone=own)
+    asked = price.slm(slm.router_prompt_tokens, slm.router_completion_tokens) if source == "router" else 0
+    return f.assign(cost=f.slm_cost + f.llm_cost + asked, tau=tau, slm_correct=slm.correct, slm_alone=own)
 
 def alone_frame(
     answers,   # of one model
     price, who # `corea.cascade.Price`; "slm" or "llm"
 ) -> pd.DataFrame: # as from `cascade_frame`
     "A model on its own, in the same form."
-    cost, large = getattr(price, who)(answers.prompt_tokens,
-                                      answers.completion_tokens), who == "llm"
-    return answers[["question_id", "sample", "correct"]].assign(deferred=float(large),
-            slm_cost=0 if large else cost,
-        llm_cost=cost if large else 0, cost=cost, tau=np.nan, slm_correct=answers.correct,
-            slm_alone=cost)
+    cost, large = getattr(price, who)(answers.prompt_tokens, answers.completion_tokens), who == "llm"
+    return answers[["question_id", "sample", "correct"]].assign(
+        deferred=float(large), slm_cost=0 if large else cost, llm_cost=cost if large else 0, cost=cost, tau=np.nan,
+        slm_correct=answers.correct, slm_alone=cost)
 
 # %% ../nbs/09b_study.ipynb #2b519e2f
 def mixed_frame(
@@ -54,19 +50,17 @@ def mixed_frame(
     both          # True: the first is paid on all questions, as in a cascade
 ) -> pd.DataFrame: # as from `cascade_frame`, in expectation
     "What a coin that sends a share of the questions to the other model reaches."
-    f = first[["question_id", "sample"]].assign(correct=(1 - share) * first.correct
-            + share * other.correct, deferred=share,
+    f = first[["question_id", "sample"]].assign(
+        correct=(1 - share) * first.correct + share * other.correct, deferred=share,
         slm_cost=first.cost * (1 if both else 1 - share), llm_cost=share * other.cost)
-    return f.assign(cost=f.slm_cost + f.llm_cost, tau=np.nan, slm_correct=first.correct,
-                    slm_alone=first.cost)
+    return f.assign(cost=f.slm_cost + f.llm_cost, tau=np.nan, slm_correct=first.correct, slm_alone=first.cost)
 
 def oracle_frame(
     slm, llm # frames as from `alone_frame`
 ) -> pd.DataFrame: # as from `cascade_frame`
     "Defer exactly where the SLM is wrong and the LLM right."
     d = (slm.correct == 0) & (llm.correct == 1)
-    f = slm.assign(correct=np.where(d, 1, slm.correct), deferred=d.astype(float), slm_cost=slm.cost,
-                   llm_cost=np.where(d, llm.cost, 0))
+    f = slm.assign(correct=np.where(d, 1, slm.correct), deferred=d.astype(float), llm_cost=np.where(d, llm.cost, 0))
     return f.assign(cost=f.slm_cost + f.llm_cost)
 
 # %% ../nbs/09b_study.ipynb #5c0a55c9
@@ -160,8 +154,7 @@ def study(
 
 # %% ../nbs/09b_study.ipynb #b32c1997
 LINEAR = dict(pass1="correct", slm_cost="slm_cost", llm_cost="llm_cost", cost="cost",
-              llm_share="deferred", tau="tau",
-              slm_pass1="slm_correct", slm_alone="slm_alone")
+              llm_share="deferred", tau="tau", slm_pass1="slm_correct", slm_alone="slm_alone")
 SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), ece_mass=partial(ece, scheme="mass"), brier=brier, auroc=auroc,
                aurc=aurc,
                output_ratio=lambda conf, correct, weights: output_ratio(conf, weights))
@@ -242,9 +235,8 @@ def estimate(
     "Mean over seeds, its interval over questions, and the spread over seeds."
     value, reps = scale * x[0].mean(), scale * x[1:].mean(1)
     lo, hi = interval(value, reps)
-    return dict(value=value, ci_low=float(lo), ci_high=float(hi),
-                seed_sd=scale * x[0].std(ddof=1) if x.shape[1] > 1 else np.nan,
-                seeds=x.shape[1])
+    spread = scale * x[0].std(ddof=1) if x.shape[1] > 1 else np.nan
+    return dict(value=value, ci_low=float(lo), ci_high=float(hi), seed_sd=spread, seeds=x.shape[1])
 
 # %% ../nbs/09b_study.ipynb #972e2434
 def sweep(
@@ -259,10 +251,9 @@ def sweep(
     large = price.llm(llm.prompt_tokens, llm.completion_tokens)
     for _, model in st.records.seeds(s.method):
         f = st.records.cells[model, "test", dataset]
-        own, extra = price.slm(f.prompt_tokens, f.completion_tokens), 0
-        if s.source == "router": extra = price.slm(f.router_prompt_tokens,
-                f.router_completion_tokens)
-        saved = own if s.source == "router" else 0  # the router passes over the SLM where it defers
+        own, extra, saved = price.slm(f.prompt_tokens, f.completion_tokens), 0, 0
+        if s.source == "router":    # the router passes over the SLM where it defers
+            extra, saved = price.slm(f.router_prompt_tokens, f.router_completion_tokens), own
         out.append(deferral_curve(f[s.source], f.correct, llm.correct, own + extra, large - saved,
                                   taus, w))
     return {k: np.stack([o[k] for o in out], -1) for k in out[0]}

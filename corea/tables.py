@@ -16,10 +16,9 @@ from .reward import CONFIDENCE_TERMS
 from .study import RULES, estimate, measure
 
 # %% ../nbs/09c_tables.ipynb #4cf5817e
-UNITS = dict(pass1=(100, 1), slm_pass1=(100, 1), cost=(1, 0), slm_cost=(1, 0), llm_cost=(1, 0),
-             llm_share=(100, 1), tau=(1, 2),
-             vs_llm=(100, 1), cost_change=(100, 1), vs_chord=(100, 1), vs_own_chord=(100, 1),
-             vs_random=(100, 1), ibc_lift=(1, 2))
+UNITS = dict(pass1=(100, 1), slm_pass1=(100, 1), cost=(1, 0), slm_cost=(1, 0), llm_cost=(1, 0), llm_share=(100, 1), tau=(1, 2),
+             vs_llm=(100, 1), cost_change=(100, 1), vs_chord=(100, 1), vs_own_chord=(100, 1), vs_random=(100, 1),
+             ibc_lift=(1, 2))
 
 class Column(NamedTuple):
     "A column of a table."
@@ -89,10 +88,9 @@ def grid(
             if not st.has(name):
                 lines.append(f"| {name} | not run |" + " |" * (len(columns) - 1))
                 continue
-            made = [cell(st, name, c, rule, rename.get(name, name) if NAMED[name].kind != "ours"
-                         else "") for c in columns]
-            rows.append(dict(threshold=rule, system=name)
-                        | {k: v for row, _ in made for k, v in row.items()})
+            theirs = "" if NAMED[name].kind == "ours" else rename.get(name, name)
+            made = [cell(st, name, c, rule, theirs) for c in columns]
+            rows.append(dict(threshold=rule, system=name) | {k: v for row, _ in made for k, v in row.items()})
             lines.append(f"| {name} | " + " | ".join(text for _, text in made) + " |")
     note = ("Ours ± half of the 95 % interval over questions, below it *the paper's*; in brackets the "
             "difference to the Baseline LLM (points, or % of its cost). Seed spread: in the CSV.")
@@ -105,8 +103,8 @@ def table_1(
     "Table 1: twelve systems, three groups."
     heads = [("pass1", "Pass@1 %", "vs_llm"), ("cost", "Avg Cost", "cost_change"),
              ("llm_share", "LLM %", "")]
-    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "1", PAPER_GROUPS[g], m, b) for g in GROUPS
-               if g in st.places for m, h, b in heads]
+    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "1", PAPER_GROUPS[g], m, b)
+               for g in GROUPS if g in st.places for m, h, b in heads]
     frame, text = grid(st, "Table 1. Standalone and collaborative systems", columns, sections(st))
     stand = ", ".join(f"`{d}` for {p}" for d, p in zip(st.cfg.datasets, PAPER_SETS))
     return frame, text + f"\nOur families stand in for the paper's sets: {stand}.\n"
@@ -145,9 +143,8 @@ def table_chord(
     for name in [s.name for s in SYSTEMS if s.source and s.kind != "reference" and st.has(s.name)]:
         made = [[cell(st, name, Column("", d, m, "", "", ""), "calibrated", "") for m in against]
                 for d in st.cfg.datasets]
-        rows.append(dict(threshold="calibrated", system=name)
-                    | {k: v for col in made for row, _ in col for k, v in row.items()
-                                                                 if not k.endswith(".paper")})
+        values = {k: v for col in made for row, _ in col for k, v in row.items() if not k.endswith(".paper")}
+        rows.append(dict(threshold="calibrated", system=name) | values)
         texts = ["<br>".join(text.split("<br>")[0] for _, text in col) for col in made]
         lines.append(f"| {name} | chord<br>own chord<br>coin | " + " | ".join(texts) + " |")
     note = ("*chord*: questions split between RLVR-SLM and LLM beforehand, at the same cost; "
@@ -160,12 +157,12 @@ def table_control(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
     "L1 from two bases."
-    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "", "", "") for g in GROUPS if g in st.places
-               for m, h in (("slm_pass1", "Pass@1 %"), ("ece", "ECE ↓"), ("auroc", "AUROC ↑"))]
+    heads = [("slm_pass1", "Pass@1 %"), ("ece", "ECE ↓"), ("auroc", "AUROC ↑")]
+    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "", "", "") for g in GROUPS if g in st.places for m, h in heads]
     names = [n for n in ("SLM-Verb", "RLVR-SLM-Verb", "COREA", "COREA-Control") if st.has(n)]
     frame, text = grid(st, "What the install brings along", columns, [("", "paper", names)])
-    return frame, text.replace("<br>*–*",
-                               "").split("\n\nOurs ±")[0] + "\n\n± half of the 95 % interval.\n"
+    text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
+    return frame, text + "\n\n± half of the 95 % interval.\n"
 
 # %% ../nbs/09c_tables.ipynb #6b421881
 def table_toys(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'TOLERANCE', 'SHOWN', 'holds', 'verdict', 'lower_tau', 'cheapest_range', 'Claim', 'confidence_claims',
-           'cascade_claims', 'absent_claims', 'families', 'bars', 'paper_gap', 'as_it_is', 'claims', 'relatives',
+           'cascade_claims', 'absent_claims', 'paper_gap', 'families', 'bars', 'as_it_is', 'claims', 'relatives',
            'scoreboard', 'scoreboard_text', 'table_bars']
 
 # %% ../nbs/09d_verdicts.ipynb #bcf73d26
@@ -172,6 +172,17 @@ def absent_claims(
     return [Claim(k, claim, np.nan, reason, "all", "below", 0)
             for k, (claim, reason) in why.items()]
 
+# %% ../nbs/09d_verdicts.ipynb #939f5ec1
+def paper_gap(
+    numbers, col, kind # as from `paper_numbers`; a column of Table 1; chord or random
+) -> float: # points
+    "COREA in the paper's own tables against chord (from RLVR-SLM) or random deferral (from L1-SLM)."
+    v = lambda row, k: paper_value(numbers, 1, row, col, k)[0]
+    point = lambda row: (v(row, "cost"), v(row, "pass1"))
+    if kind == "chord": base = float(chord(v("COREA", "cost"), point("RLVR-SLM"), point(LLM)))
+    else: base = random_deferral(v("COREA", "llm_share") / 100, *(v(s, "pass1") for s in ("L1-SLM", LLM)))
+    return v("COREA", "pass1") - base
+
 # %% ../nbs/09d_verdicts.ipynb #df499d38
 def families(
     st, name # a `Study`, a cascade
@@ -210,25 +221,13 @@ def bars(
                       f"and with that cost, Pass@1 at most 2 points below the LLM's, {GROUPS[w]}",
                       p1("COREA", "vs_llm", PAPER_GROUPS[w]), m("vs_llm", w), w, "at least", -2,
                       "points", f"bar_cost_{w}")]
-    nan = np.nan
-    out += [Claim("bar_chord_in_domain", "above the two-model chord, in domain, interval clear",
-                  nan, m("vs_chord"), g, "above", 0, "points")]
-    out += [Claim(f"bar_random_{w}",
-                  f"above random deferral at the same share, {GROUPS[w]}, interval clear", nan,
-                  m("vs_random", w), w, "above", 0, "points") for w in ("in_domain", "ood_math")]
+    for kind, words, where in (("chord", "the two-model chord", ["in_domain"]),
+                               ("random", "random deferral at the same share", ["in_domain", "ood_math"])):
+        out += [Claim(f"bar_{kind}_{w}", f"above {words}, {GROUPS[w]}, interval clear", paper_gap(n, PAPER_GROUPS[w], kind),
+                      m(f"vs_{kind}", w), w, "above", 0, "points") for w in where]
     return out
 
 # %% ../nbs/09d_verdicts.ipynb #9ea0d78c
-def paper_gap(
-    numbers, col, kind # as from `paper_numbers`; a column of Table 1; chord or random
-) -> float: # points
-    "COREA in the paper's own tables against chord (from RLVR-SLM) or random deferral (from L1-SLM)."
-    v = lambda row, k: paper_value(numbers, 1, row, col, k)[0]
-    point = lambda row: (v(row, "cost"), v(row, "pass1"))
-    if kind == "chord": base = float(chord(v("COREA", "cost"), point("RLVR-SLM"), point(LLM)))
-    else: base = random_deferral(v("COREA", "llm_share") / 100, *(v(s, "pass1") for s in ("L1-SLM", LLM)))
-    return v("COREA", "pass1") - base
-
 def as_it_is(
     st # a `Study`
 ) -> list: # of `Claim`
@@ -246,13 +245,10 @@ def claims(
     "Everything on the scoreboard, in order."
     if not st.has("COREA", "RLVR-SLM"):
         raise CoreaError("the scoreboard needs the methods rlvr and l1: add both to the configuration")
-    own = [c._replace(paper=paper_gap(st.numbers, "DeepMath500" if "in_domain" in c.claim_id
-                                      else "OODMath", c.claim_id.split("_")[1]))
-           if c.claim_id.startswith(("bar_chord", "bar_random")) else c for c in bars(st, "COREA")]
     near = [c._replace(claim_id=f"{c.claim_id}:{name}", claim=f"{name}: {c.claim}", paper=np.nan,
                        needs=c.needs and f"{c.needs}:{name}") for name in relatives(st)
             for c in bars(st, name)]
-    return confidence_claims(st) + cascade_claims(st) + absent_claims(st) + own + as_it_is(st) + near
+    return confidence_claims(st) + cascade_claims(st) + absent_claims(st) + bars(st, "COREA") + as_it_is(st) + near
 
 def relatives(
     st # a `Study`
@@ -282,11 +278,9 @@ def scoreboard(
         said = verdict(e, c.paper, c.unit, c.test, c.bound, st.miniature)
         if c.needs:
             rule += f"; needs {c.needs}"
-            if {r["claim_id"]: r["verdict"]
-                for r in rows}[c.needs] == "not reproduced": said = "not reproduced"
-        rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n,
-            seeds=len(st.records.seeds("l1")), verdict=said, unit=c.unit, seed_sd=e["seed_sd"],
-                               rule=rule))
+            if {r["claim_id"]: r["verdict"] for r in rows}[c.needs] == "not reproduced": said = "not reproduced"
+        rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule, verdict=said,
+                               seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
     names = "claim_id claim paper ours ci_low ci_high n seeds verdict unit seed_sd rule".split()
     st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
     return st.memo["scoreboard"]

@@ -28,7 +28,7 @@ def test_committed_models_are_small_and_in_proportion():
 
 def test_pre_training_never_sees_a_question_of_the_splits():
     held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
-    seen = {q for batch in stream(60) for q, _ in batch}
+    seen = {q for batch in stream(60, 32) for q, _ in batch}
     assert seen and not seen & held_out
 
 def test_every_value_can_be_said():
