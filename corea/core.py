@@ -250,6 +250,6 @@ def provenance() -> dict: # versions, hardware, commit (None outside git)
         except FileNotFoundError: return None
         return r.stdout.strip() if r.returncode == 0 else None
     packages = ("torch", "transformers", "trl", "datasets", "numpy", "math-verify", "reasoning-gym")
-    return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain")),
+    return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "corea", "nbs/models")),
             "python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
             "cores": os.cpu_count(), "packages": {p: version(p) for p in packages}}
