@@ -111,7 +111,9 @@ def teach_scores(
 ) -> None:
     "Fit probe and router on training questions, and score every calibration and test answer."
     folder = Path(folder)
-    if (folder/"scores.jsonl").exists(): return tick(work_of_scores(cfg))
+    if (folder/"scores.jsonl").exists():
+        tick(work_of_scores(cfg))
+        return
     engine = TransformersEngine(str(final), batch_size=cfg.batch_size)
     train = load_questions(cfg.train_set, "train", max(cfg.probe_questions, cfg.router_questions))
     ask_train = lambda n, k, tag: ask(engine, name, train[:n], folder/f"train-{tag}.jsonl", k, cfg.eval_temperature,
