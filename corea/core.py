@@ -37,9 +37,9 @@ class Config:
     n_calibration: int = 300         # questions per data set for thresholds
     n_test: int = 500                # questions per data set for the tables
     methods: tuple = ("rlvr", "brier", "l1")
-    seeds: tuple = (1, 2, 3)         # training seeds; 0 was used up in development
+    seeds: tuple = (4, 5, 6)         # training seeds; 0 was used up in development, 1 to 3 in runs whose tables were seen
     control: str = "slm-control"     # L1 is also trained from this base, told its solve rates in one family only
-    control_seeds: tuple = (1,)
+    control_seeds: tuple = (4,)
     steps: int = 80
     questions_per_step: int = 24     # rollout batch
     rollouts: int = 8                # N, the size of a GRPO group

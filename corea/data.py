@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
-           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
+           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'register', 'find_dataset',
            'load_questions', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
@@ -117,6 +117,13 @@ class DataSet:
     generate: callable
     revision: str     # digest of all its rows
 
+    def rows(
+        self, split # one of `SPLITS`
+    ) -> list: # as from `load_questions`; `CoreaError` for another split
+        "Its questions of a split."
+        if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        return _checked(self.name)[slice(*SPLITS[split])]
+
 DATASETS = {d.name: d for d in (
     DataSet("calc", "in_domain", "math", "DeepMath500", _calc, "b4b6ae93aa793d4a"),
     DataSet("word", "ood_math", "math", "Math500", _word, "80d0f3e6a16d0c30"),
@@ -157,22 +164,31 @@ def all_questions(
     "All rows of a set."
     return _checked(dataset)
 
+_registered = {}
+
+def register(
+    dataset # with name, domain, kind, paper, revision, and rows(split), which gives dicts as from `load_questions`
+) -> object: # the same; `CoreaError` if the name is one of ours
+    "Make a set known by its name, beside the six of the miniature."
+    if dataset.name in DATASETS: raise CoreaError(f"{dataset.name!r} is the name of one of our own sets: choose another")
+    _registered[dataset.name] = dataset
+    return dataset
+
 def find_dataset(
-    name # a name in `DATASETS`
-) -> DataSet: # `CoreaError` for an unknown one; its questions are not generated
+    name # a name in `DATASETS`, or a registered one
+) -> DataSet: # or what was registered; `CoreaError` for an unknown one; no questions are generated
     "A set by its name."
-    if name not in DATASETS: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    known = DATASETS | _registered
+    if name not in known: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
+    return known[name]
 
 def load_questions(
-    dataset, # a name in `DATASETS`
+    dataset, # a name in `DATASETS`, or a registered one
     split,   # train, calibration, dev or test
     n=None   # how many; None for the whole split
 ) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, hard, steps
     "The first `n` questions of a split; `CoreaError` for an unknown set, split, or too large an `n`."
-    find_dataset(dataset)
-    if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    rows = _checked(dataset)[slice(*SPLITS[split])]
+    rows = find_dataset(dataset).rows(split)
     if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):
         raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
     return rows[:n]

@@ -18,7 +18,7 @@ from .answer import grade, parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
 from .core import (ARTIFACTS, FIGURES, CoreaError, Record, digest, load_profile, provenance,
                         read_records, write_atomic)
-from .data import DATASETS, find_dataset, load_questions
+from .data import find_dataset, load_questions
 from .generate import Sampling, TransformersEngine
 from .trainer import find_model, train_grpo
 
@@ -266,8 +266,7 @@ def run_folder(
         path = Path(find_model(name))/"model.safetensors"
         if not path.exists(): raise CoreaError(f"no checkpoint at {path.parent}: `make base` makes the miniature's models")
         weights[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("workers", "max_drop")}, weights,
-           {d: revisions[d] for d in cfg.datasets}]
+    key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("workers", "max_drop")}, weights, revisions]
     return ARTIFACTS/cfg.profile/digest(key)
 
 def stage_seconds(
@@ -310,7 +309,7 @@ def run(
             write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stage_seconds(root), provenance=provenance())))
         ran = json.loads((root/"run.json").read_text())
         info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"], stages=ran["stages"], run=root.name,
-                    data={d: DATASETS[d].revision for d in cfg.datasets}, provenance=ran["provenance"])
+                    data={d: find_dataset(d).revision for d in cfg.datasets}, provenance=ran["provenance"])
         write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
     return out
 
