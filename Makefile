@@ -13,7 +13,7 @@ export PROFILE
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures test vllm export readme base bench lab clean
+.PHONY: help setup results figures test vllm export readme base bench sets lab clean
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -77,7 +77,10 @@ base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
 	@$(BIN)/corea-base
 
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
-	@for f in benchmarks/*.py; do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+	@for f in benchmarks/generate.py benchmarks/grpo_step.py; do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+
+sets: $(STAMP)  ## the published test sets read and graded whole (from COREA_DATA or the hub), into benchmarks/results
+	@$(BIN)/python benchmarks/real_sets.py
 
 lab: $(STAMP)  ## the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs

@@ -130,7 +130,7 @@ def fit(
 def stream(
     steps, batch, seed=0,       # number of batches, questions in each, which stream
     families=tuple(DATASETS),   # one a step, in turn
-    easy=None                   # share of easy questions; None: all for 5 % of the steps, by 21 % that of the splits
+    easy=None                   # share of easy questions; None: all for 5 % of the steps, by 19 % that of the splits
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for x in all_questions(d)}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
-           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'register', 'find_dataset',
-           'load_questions', 'read_questions', 'make_tokenizer']
+           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
+           'load_questions', 'register', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
@@ -166,14 +166,6 @@ def all_questions(
 
 _registered = {}
 
-def register(
-    dataset # with name, domain, kind, paper, revision, and rows(split), which gives dicts as from `load_questions`
-) -> object: # the same; `CoreaError` if the name is one of ours
-    "Make a set known by its name, beside the six of the miniature."
-    if dataset.name in DATASETS: raise CoreaError(f"{dataset.name!r} is the name of one of our own sets: choose another")
-    _registered[dataset.name] = dataset
-    return dataset
-
 def find_dataset(
     name # a name in `DATASETS`, or a registered one
 ) -> DataSet: # or what was registered; `CoreaError` for an unknown one; no questions are generated
@@ -192,6 +184,15 @@ def load_questions(
     if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):
         raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
     return rows[:n]
+
+# %% ../nbs/01_data.ipynb #6d126c2c
+def register(
+    dataset # with name, domain, kind, paper, revision, and rows(split), which gives dicts as from `load_questions`
+) -> object: # the same; `CoreaError` if the name is one of ours
+    "Make a set known by its name, beside the six of the miniature."
+    if dataset.name in DATASETS: raise CoreaError(f"{dataset.name!r} is the name of one of our own sets: choose another")
+    _registered[dataset.name] = dataset
+    return dataset
 
 # %% ../nbs/01_data.ipynb #1e75807f
 def read_questions(

@@ -47,7 +47,7 @@ def cell(
     e = estimate(measure(st, name, column.where, column.metric, rule), scale)
     p, pm = paper_value(st.numbers, column.table, paper_row, column.paper_col, column.paper_metric)
     half, said = number((e["ci_high"] - e["ci_low"]) / 2, digits), number(p, digits)
-    text = f"{number(e['value'], digits)} ±{half}"
+    text = f"{number(e['value'], digits)} ±{half}" if np.isfinite(e["value"]) else number(e["value"])
     if np.isfinite(pm): said += f" ±{number(pm, digits)}"
     if column.beside and NAMED[name].source:
         b = estimate(measure(st, name, column.where, column.beside, rule), 100)["value"]
@@ -92,8 +92,8 @@ def grid(
             made = [cell(st, name, c, rule, theirs) for c in columns]
             rows.append(dict(threshold=rule, system=name) | {k: v for row, _ in made for k, v in row.items()})
             lines.append(f"| {name} | " + " | ".join(text for _, text in made) + " |")
-    note = ("Ours ± half of the 95 % interval over questions, below it *the paper's*; in brackets the "
-            "difference to the Baseline LLM (points, or % of its cost). Seed spread: in the CSV.")
+    note = ("Ours ± half of the 95 % interval over questions, below it *the paper's*, always at its own threshold; in brackets, "
+            "if any, the difference to the Baseline LLM (points, or % of its cost). Seed spread: in the CSV.")
     return pd.DataFrame(rows), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 # %% ../nbs/09c_tables.ipynb #cd8b6e17
@@ -162,16 +162,16 @@ def table_control(
     names = [n for n in ("SLM-Verb", "RLVR-SLM-Verb", "COREA", "COREA-Control") if st.has(n)]
     frame, text = grid(st, "What the install brings along", columns, [("", "paper", names)])
     text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
-    return frame, text + "\n\n± half of the 95 % interval.\n"
+    seeds = ", ".join(f"{n} {len(st.records.seeds(NAMED[n].method))}" for n in names)
+    return frame, text + f"\n\n± half of the 95 % interval over questions. Training seeds: {seeds}.\n"
 
 # %% ../nbs/09c_tables.ipynb #6b421881
 def table_toys(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
     "The four toy completions, from parser to cascade, at the thresholds of COREA in domain."
-    d = st.cfg.datasets[0]
-    tau = {rule: float(np.mean([st.frames["COREA", rule, s, d].tau.iloc[0]
-                                for s, _ in st.records.seeds("l1")])) for rule in RULES}
+    d, seed = st.cfg.datasets[0], st.records.seeds("l1")[0][0]
+    tau = {rule: float(st.frames["COREA", rule, seed, d].tau.iloc[0]) for rule in RULES}
     rows = []
     for t in TOYS:
         p = parse(t["completion"])
@@ -183,7 +183,7 @@ def table_toys(
                          **{f"at {rule} τ = {number(x, 2)}": "LLM asked" if defer(p.confidence, x)
                             else "answer stands" for rule, x in tau.items()}))
     f = pd.DataFrame(rows).round(3)
-    return f, markdown(f, "The four toy completions; as one group, half of them are right")
+    return f, markdown(f, f"The four toy completions; as one group, half of them are right; thresholds of seed {seed}")
 
 def markdown(
     frame, title # a `DataFrame`, a caption

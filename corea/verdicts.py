@@ -254,8 +254,8 @@ def relatives(
     st # a `Study`
 ) -> list: # of names
     "What else may meet the bars."
-    return [n for n in ("COREA-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected", "L2-SLM-Verb",
-                        "L2-SLM-Expected") if st.has(n)]
+    return [n for n in ("COREA-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected", "L2-SLM-Verb", "L2-SLM-Expected",
+                        "RLVR-SLM-Expected", "Router+RLVR-SLM") if st.has(n)]
 
 # %% ../nbs/09d_verdicts.ipynb #3473bd63
 def scoreboard(

@@ -1,7 +1,8 @@
 "The paper's numbers agree with one another; records that cannot be used are refused in one line."
-import gzip
+import gzip, json
 import numpy as np, pandas as pd, pytest
-from corea.core import ROOT, CoreaError
+from corea.core import FIGURES, ROOT, CoreaError
+from corea.data import DATASETS
 from corea.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value
 
 # the paper's numbers, among themselves
@@ -97,3 +98,8 @@ def test_made_up_records_never_replace_others(folder):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(CoreaError, match="is not empty"): made_up_records(folder, load_records(folder).cfg)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before and load_records(folder).run["run"] == "made up"
+
+@pytest.mark.parametrize("profile", ["laptop", "smoke"])
+def test_what_is_committed_was_run_on_these_questions(profile):
+    run = json.loads((FIGURES/profile/"records"/"run.json").read_text())
+    assert run["data"] == {d: s.revision for d, s in DATASETS.items()}
