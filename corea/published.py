@@ -78,8 +78,8 @@ class Published:
     ) -> list: # of dicts as from `load_questions`; `CoreaError` names the row, or what else is wrong
         "Its questions."
         if split != "test": raise CoreaError(f"{self.name} has a test split only, not {split!r}")
-        if self.name not in _loaded: _loaded[self.name] = _checked(self)
-        return _loaded[self.name]
+        if self not in _loaded: _loaded[self] = _checked(self)
+        return _loaded[self]
 
 _loaded = {}
 
