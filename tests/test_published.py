@@ -60,8 +60,8 @@ def test_the_hub_is_asked_for_the_pinned_revision(monkeypatch):
     def load(*args, **kw): asked.append((args, kw)); return [dict(problem="Add 1 and 1.", answer="2")]
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.delenv("COREA_DATA", raising=False)
-    with pytest.raises(CoreaError, match="has 1 rows, not the 500"): PUBLISHED["math500"].rows("test")
-    s = PUBLISHED["math500"]
+    s = dataclasses.replace(PUBLISHED["math500"], paper="not loaded before")
+    with pytest.raises(CoreaError, match="has 1 rows, not the 500"): s.rows("test")
     assert asked == [((s.hub, None), dict(split="test", revision=s.revision))]
 
 def test_options_move_and_the_right_one_keeps_its_letter():
