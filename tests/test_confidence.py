@@ -151,7 +151,7 @@ def test_router_where_a_value_takes_several_tokens(questions, tmp_path):
                                  num_key_value_heads=1, head_dim=32, intermediate_size=32, tie_word_embeddings=True,
                                  eos_token_id=tok.eos_token_id, bos_token_id=None)).save_pretrained(tmp_path)
     tok.save_pretrained(tmp_path)
-    router = Router(tmp_path, lr=1e-2, epochs=10, batch=4)
+    router = Router(tmp_path, lr=1e-2, epochs=40, batch=4)
     assert {len(p) for p in router.paths.values()} == {3}
     router.fit(questions[:12], [0.7] * 12)
     assert router.predict(questions[:3]) == pytest.approx([0.7] * 3, abs=0.15)
