@@ -1,4 +1,4 @@
-"""The paper's published test sets, whole: loaded, put into the prompt, and their gold answers graded as a model's would be.
+"""The paper's published test sets, whole: loaded, and their gold answers graded as a model's would be.
 
 Writes benchmarks/results/real_sets.csv. Sets come from COREA_DATA or the hub (`01a_published`); one that cannot be had is named
 and left out. `self_equal` counts gold answers that math-verify (exact match for letters) takes for equal to themselves, without the
@@ -9,7 +9,7 @@ shortcut for equal texts; `others_equal` those that it also takes for the next r
 import csv, sys
 from pathlib import Path
 from tqdm import tqdm
-from corea.answer import bare, parse, prompt, same_value
+from corea.answer import bare, parse, same_value
 from corea.core import CoreaError
 from corea.data import load_questions
 from corea.published import PUBLISHED
@@ -25,7 +25,6 @@ def whole(name):
     odd = []
     for row, after in zip(tqdm(rows, desc=name), rows[1:] + rows[:1]):
         try:
-            assert row["question"].strip() in prompt(row["question"])
             answer = parse(f"So it is \\boxed{{{row['gold']}}} \\confidence{{0.9}}").answer
             same = verdict(answer or "", row["gold"], row["kind"])
             others += row["gold"] != after["gold"] and verdict(answer or "", after["gold"], row["kind"])

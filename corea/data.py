@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
            'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
-           'load_questions', 'register', 'read_questions', 'make_tokenizer']
+           'load_questions', 'register', 'json_lines', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
@@ -178,7 +178,7 @@ def load_questions(
     dataset, # a name in `DATASETS`, or a registered one
     split,   # train, calibration, dev or test
     n=None   # how many; None for the whole split
-) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, hard, steps
+) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, and in the miniature hard and steps
     "The first `n` questions of a split; `CoreaError` for an unknown set, split, or too large an `n`."
     rows = find_dataset(dataset).rows(split)
     if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):
@@ -195,6 +195,20 @@ def register(
     return dataset
 
 # %% ../nbs/01_data.ipynb #1e75807f
+def json_lines(
+    path # a .jsonl file
+) -> list: # of (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
+    "A file with one JSON value a line."
+    path, rows = Path(path), []
+    if not path.is_file(): raise CoreaError(f"no such file: {path}")
+    try: lines = path.read_text(encoding="utf-8").split("\n")    # not splitlines: JSON may hold U+2028
+    except UnicodeDecodeError as e: raise CoreaError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from e
+    for i, line in enumerate(lines, 1):
+        if not line.strip(): continue
+        try: rows.append((i, json.loads(line)))
+        except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
+    return rows
+
 def read_questions(
     path,             # a .jsonl file
     kind="math",      # how to grade rows that do not say it themselves
@@ -202,13 +216,7 @@ def read_questions(
 ) -> list: # of question dicts; `CoreaError` names the broken line, or an id that is there twice
     "Your own questions, one JSON object a line with `question` and `gold`."
     path, rows, ids = Path(path), [], {}
-    if not path.is_file(): raise CoreaError(f"no such file: {path}")
-    try: lines = path.read_text(encoding="utf-8").split("\n")    # not splitlines: JSON may hold U+2028
-    except UnicodeDecodeError as e: raise CoreaError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from e
-    for i, line in enumerate(lines, 1):
-        if not line.strip(): continue
-        try: x = json.loads(line)
-        except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
+    for i, x in json_lines(path):
         for key in ("question", "gold"):
             if not isinstance(x, dict) or not isinstance(x.get(key), str) or not x[key].strip():
                 raise CoreaError(f"{path}, line {i}: needs a non-empty text {key!r}")

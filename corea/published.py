@@ -7,11 +7,12 @@ __all__ = ['PUBLISHED', 'read_gsm8k', 'read_math500', 'read_olympiadbench', 'cho
            'Published', 'raw_rows']
 
 # %% ../nbs/01a_published.ipynb #ed8b3972
-import json, os, random
+import os, random
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from .core import CoreaError, digest
-from .data import register
+from .data import json_lines, register
 
 # %% ../nbs/01a_published.ipynb #a0c92d04
 def read_gsm8k(
@@ -72,16 +73,14 @@ class Published:
     n: int          # rows
     read: callable  # (row, place) -> question, gold
     content: str = ""   # digest of all questions and gold answers, where known
+    gated: bool = False # terms must be accepted first
 
     def rows(
         self, split # "test"
     ) -> list: # of dicts as from `load_questions`; `CoreaError` names the row, or what else is wrong
         "Its questions."
         if split != "test": raise CoreaError(f"{self.name} has a test split only, not {split!r}")
-        if self not in _loaded: _loaded[self] = _checked(self)
-        return _loaded[self]
-
-_loaded = {}
+        return _checked(self)
 
 def raw_rows(
     s # a `Published`
@@ -90,20 +89,15 @@ def raw_rows(
     root = os.environ.get("COREA_DATA")
     if root and not Path(root).is_dir(): raise CoreaError(f"COREA_DATA is {root!r}, which is no folder: name one, or unset it")
     path = Path(root or "")/"sets"/s.name/"test.jsonl"
-    if root and path.is_file():
-        rows = []
-        for i, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-            if not line.strip(): continue
-            try: rows.append(json.loads(line))
-            except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
-        return rows
+    if root and path.is_file(): return [row for _, row in json_lines(path)]
     from datasets import load_dataset
     try: return list(load_dataset(s.hub, s.config or None, split=s.split, revision=s.revision))
     except Exception as e:      # whatever the network, the hub or its files may raise
-        gated = " It is gated: accept its terms on its page, then set HF_TOKEN." if s.name == "gpqa" else ""
+        gated = " It is gated: accept its terms on its page, then set HF_TOKEN." if s.gated else ""
         raise CoreaError(f"could not load {s.hub} from the hub ({type(e).__name__}).{gated} Or point COREA_DATA to a folder with "
                          f"sets/{s.name}/test.jsonl") from e
 
+@lru_cache
 def _checked(s):
     rows = []
     for i, row in enumerate(raw_rows(s)):
@@ -125,6 +119,6 @@ PUBLISHED = {s.name: register(s) for s in (
               "740312add88f781978c0658806c59bc2815b9866", 1319, read_gsm8k, "452d9e03d8a587ea"),
     Published("olympiadbench", "ood_math", "math", "OlympiadBench", "Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train",
               "91184b52131e7fc9455fef848035173aea8cc01a", 675, read_olympiadbench, "8adc8a8509e42e40"),
-    Published("gpqa", "ood_nonmath", "exact", "GPQA", "Idavidrein/gpqa", "gpqa_main", "train", "main", 448, read_gpqa),
+    Published("gpqa", "ood_nonmath", "exact", "GPQA", "Idavidrein/gpqa", "gpqa_main", "train", "main", 448, read_gpqa, gated=True),
     Published("commonsenseqa", "ood_nonmath", "exact", "CommonsenseQA", "tau/commonsense_qa", "", "validation",
               "94630fe30dad47192a8546eb75f094926d47e155", 1221, read_commonsenseqa))}

@@ -263,7 +263,7 @@ def scoreboard(
 ) -> pd.DataFrame: # claim_id, claim, paper, ours, ci_low, ci_high, n, seeds, verdict; then unit, seed_sd, rule
     "Every claim with its verdict."
     if "scoreboard" in st.memo: return st.memo["scoreboard"]
-    rows = []
+    rows, verdicts = [], {}
     for c in claims(st):
         row = dict(claim_id=c.claim_id, claim=c.claim, paper=c.paper)
         if isinstance(c.x, str):
@@ -278,7 +278,8 @@ def scoreboard(
         said = verdict(e, c.paper, c.unit, c.test, c.bound, st.miniature)
         if c.needs:
             rule += f"; needs {c.needs}"
-            if {r["claim_id"]: r["verdict"] for r in rows}[c.needs] == "not reproduced": said = "not reproduced"
+            if verdicts.get(c.needs) == "not reproduced": said = "not reproduced"
+        verdicts[c.claim_id] = said
         rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule, verdict=said,
                                seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
     names = "claim_id claim paper ours ci_low ci_high n seeds verdict unit seed_sd rule".split()
