@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import grade, parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
-from .core import (ARTIFACTS, FIGURES, CoreaError, Record, digest, load_profile, provenance,
+from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, digest, load_profile, provenance,
                         read_records, write_atomic)
 from .data import find_dataset, load_questions
 from .generate import Sampling, TransformersEngine
@@ -266,7 +266,7 @@ def run_folder(
         path = Path(find_model(name))/"model.safetensors"
         if not path.exists(): raise CoreaError(f"no checkpoint at {path.parent}: `make base` makes the miniature's models")
         weights[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in ("workers", "max_drop")}, weights, revisions]
+    key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop")}, weights, revisions]
     return ARTIFACTS/cfg.profile/digest(key)
 
 def stage_seconds(
