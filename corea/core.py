@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'LAYOUT', 'CoreaError',
-           'Config', 'pick_profile', 'load_profile', 'digest', 'write_atomic', 'Record', 'append_records',
+           'Config', 'cards', 'pick_profile', 'load_profile', 'digest', 'write_atomic', 'Record', 'append_records',
            'read_records', 'set_seed', 'provenance']
 
 # %% ../nbs/00_core.ipynb #252b32a2
@@ -87,6 +87,7 @@ class Config:
     micro_batch: int = 0             # completions of one backward pass in one process; 0: as many as a mini-batch has
     sharding: str = "none"           # of weights, gradients and optimizer over the processes: none, fsdp2 or zero3
     rollouts_by: str = "transformers"    # or vLLM beside the trainer (colocate), or on GPUs of its own (server)
+    tensor_parallel: int = 1         # GPUs over which vLLM spreads one model
     report_to: str = "none"          # or trackio, tensorboard, wandb
 
     def __post_init__(self):
@@ -160,12 +161,12 @@ PAPER = {
 # %% ../nbs/00_core.ipynb #7d7431fa
 PAPER_SCALE = dict(     # the paper's values where it has some; a field that differs from `PAPER` is shown below
     slm="Qwen/Qwen2.5-7B-Instruct@a09a35458c702b33eeacc393d103063234e8bc28", train_set="deepmath", control_seeds=(), seeds=(1,),
-    llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd", llm_training=dict(steps=50),
+    llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd", llm_training=dict(steps=50, tensor_parallel=8, micro_batch=1),
     datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"), n_train=16384, n_test=1319,
     questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0, lr_schedule="constant", lr_floor=1.0, max_grad_norm=1.0,
     scale_rewards="group", max_completion=4096, save_every=5, samples=10, snapshot_questions=500, probe_questions=16384,
     probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2, engine="vllm", device="cuda",
-    batch_size=4096, workers=1, processes=8, micro_batch=8, sharding="fsdp2", rollouts_by="colocate")
+    batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2", rollouts_by="colocate", tensor_parallel=4)
 
 PROFILES = {
     "laptop": {},
@@ -176,24 +177,30 @@ PROFILES = {
     "paper-1gpu": PAPER_SCALE | dict(
         slm="Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306", slm_size=1.5, llm_size=7, llm=PAPER_SCALE["slm"],
         llm_training=dict(steps=50, lora=64, lr=5e-6), steps=150, questions_per_step=256, snapshots=(30, 60, 100), save_every=10,
-        processes=1, sharding="none"),
+        processes=1, sharding="none", tensor_parallel=1),
     "gpu-ci": PAPER_SCALE | dict(
         slm="Qwen/Qwen2.5-0.5B-Instruct@7ae557604adf67be50417f59c2c2f167def9a775", slm_size=0.5, llm_size=3,
         llm="Qwen/Qwen2.5-3B-Instruct@aa8e72537993ba99e69dfaafa59ed015b17504d1", llm_training={}, n_train=640, n_calibration=64,
         n_test=96, steps=20, questions_per_step=32, lr=2e-6, max_completion=1024, samples=2, snapshots=(10,), snapshot_questions=64,
         save_every=5, probe_questions=256, router_questions=128, router_samples=4, batch_size=512, processes=1, sharding="none",
-        micro_batch=4),
+        tensor_parallel=1),
 }
 
-LAYOUT = ("workers", "processes", "micro_batch", "sharding", "rollouts_by", "report_to")
+LAYOUT = ("workers", "processes", "micro_batch", "sharding", "rollouts_by", "tensor_parallel", "report_to")
 
-def pick_profile() -> str: # one of `PROFILES`
-    "The largest profile that the GPUs in sight can hold, with a line that says why."
+def cards() -> list: # GB of each
+    "The GPUs in sight."
     import torch
-    cards = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    least = min((c.total_memory / 1e9 for c in cards), default=0)
-    name = ("laptop" if least < 20 else "gpu-ci" if least < 79 else "paper-1gpu" if len(cards) < 8 else "paper")
-    print(f"{f'{len(cards)} x {cards[0].name}, {least:.0f} GB each' if cards else 'no GPU in sight'}: profile {name}")
+    return [torch.cuda.get_device_properties(i).total_memory / 1e9 for i in range(torch.cuda.device_count())]
+
+def pick_profile(
+    found=None # GB of each GPU; those in sight by default
+) -> str: # one of `PROFILES`
+    "The largest profile that the GPUs can hold, with a line that says why."
+    found = cards() if found is None else found
+    least = min(found, default=0)
+    name = "laptop" if least < 20 else "gpu-ci" if least < 79 else "paper-1gpu" if len(found) < 8 else "paper"
+    print(f"{len(found)} GPU(s){f' of {least:.0f} GB or more' if found else ''} in sight: profile {name}")
     return name
 
 def load_profile(

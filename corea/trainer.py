@@ -114,11 +114,16 @@ def resume_point(
 
 # %% ../nbs/06_trainer.ipynb #2ae76842
 def find_model(
-    name # a folder in `MODELS`, a path, or a hub id
-) -> str: # what `from_pretrained` takes
-    "Where a checkpoint is: the miniature's own by name, else as given."
-    own = MODELS/str(name)
-    return str(own if (own/"config.json").exists() else name)
+    name # a folder in `MODELS`, a path, or a hub id, best pinned as id@commit
+) -> str: # a folder; `CoreaError` if the hub does not give it
+    "Where a checkpoint is: the miniature's own by name, a folder as given, else the hub's files, fetched once."
+    own, (repo, _, commit) = MODELS/str(name), str(name).partition("@")
+    if (own/"config.json").exists(): return str(own)
+    if Path(name).exists() or repo.count("/") != 1 or repo[0] in "./~": return str(name)
+    from huggingface_hub import snapshot_download
+    try: return snapshot_download(repo, revision=commit or None, allow_patterns=["*.json", "*.safetensors", "*.jinja", "merges.txt"])
+    except Exception as e:      # whatever the network or the hub may raise
+        raise CoreaError(f"could not fetch {name} from the hub ({type(e).__name__}): check the name and the network, or give a folder") from e
 
 def train_grpo(
     cfg,            # `corea.core.Config`

@@ -2,15 +2,17 @@
 
 Three kills by default; COREA_KILLS=10 for the longer trial."""
 import json, os, random, signal, subprocess, sys, time
+from contextlib import contextmanager
 import pandas as pd
 import pytest
 from corea.core import CoreaError, load_profile
-from corea.experiments import COLUMNS, chains, run_folder, tidy, write_table
+from corea.experiments import COLUMNS, run_folder, tidy, write_table
+from corea.plan import chains, work_of
 
-def start(folder):
+def start(folder, *more):
     "The command-line run of `smoke` in a process group of its own."
     env = os.environ | {"COREA_ARTIFACTS": str(folder/"artifacts")}
-    command = [sys.executable, "-c", "from corea.experiments import main; main()", "smoke", "--out", str(folder/"records")]
+    command = [sys.executable, "-c", "from corea.experiments import main; main()", "smoke", "--out", str(folder/"records"), *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 def records(folder):
@@ -49,6 +51,35 @@ def test_killed_at_random_moments(unbroken, tmp_path):
     assert start(tmp_path).wait() == 0
     assert records(tmp_path) == records(unbroken)
     assert not list((tmp_path/"records").glob(".*")), "temporary files left behind"
+
+@contextmanager
+def cluster(folder, workers=2):
+    "A Dask scheduler and its workers, each a process group of its own."
+    dask = lambda *a: subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + a[0], *a[1:]], start_new_session=True,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    file = folder/"scheduler.json"
+    own = ["--scheduler-file", str(file), "--no-dashboard"]
+    some = [dask("scheduler", *own, "--host", "127.0.0.1", "--port", "0")]
+    try:
+        some += [dask("worker", *own, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)) for _ in range(workers)]
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline: time.sleep(0.1)
+        yield str(file), some[1:]
+    finally:
+        for p in some: os.killpg(p.pid, signal.SIGKILL) if p.poll() is None else None
+
+def test_cluster_of_two_workers_one_killed(unbroken, tmp_path):
+    "Its chain goes to the other worker, which goes on from the files of the first."
+    done = lambda: sum(int(p.read_text()) for p in tmp_path.glob("artifacts/smoke/*/progress/[!.]*"))
+    whole = sum(work_of(load_profile("smoke"), name) for name, *_ in chains(load_profile("smoke")))
+    with cluster(tmp_path) as (address, workers):
+        p = start(tmp_path, "--cluster", address)
+        while done() < whole / 2 and p.poll() is None: time.sleep(0.05)
+        os.kill(workers[0].pid, signal.SIGKILL)
+        assert p.wait() == 0
+        assert workers[1].poll() is None
+    assert done() == whole
+    assert records(tmp_path) == records(unbroken)
 
 def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
     "Gathered again with another tolerance: the same time and place, the new configuration."
