@@ -1,8 +1,9 @@
-"""The paper's published test sets, whole: loaded, and their gold answers graded as a model's would be.
+"""Every split of the paper's sets: loaded, and its gold answers graded as a model's would be.
 
-Writes benchmarks/results/real_sets.csv. Sets come from COREA_DATA or the hub (`01a_published`); one that cannot be had is named
-and left out. `self_equal` counts gold answers that math-verify (exact match for letters) takes for equal to themselves, without the
-shortcut for equal texts; `others_equal` those that it also takes for the next row's, of which equal texts are left out.
+Writes benchmarks/results/real_sets.csv. Sets come from COREA_DATA or the hub (`01a_published`); a split that cannot be had is named
+and left out. `passed_over` counts the rows that a drawn split could not use. `self_equal` counts gold answers that math-verify (exact
+match for letters) takes for equal to themselves, without the shortcut for equal texts; `others_equal` those that it also takes for the
+next row's, of which equal texts are left out.
 
     python benchmarks/real_sets.py [SET ...]
 """
@@ -11,19 +12,18 @@ from pathlib import Path
 from tqdm import tqdm
 from corea.answer import bare, parse, same_value
 from corea.core import CoreaError
-from corea.data import load_questions
 from corea.published import PUBLISHED
 
 def verdict(answer, gold, kind):
     "A verdict without the shortcut for equal texts."
     return bare(answer) == bare(gold) if kind == "exact" else same_value(answer, gold)
 
-def whole(name):
+def whole(name, split):
     "One row of the table, and the gold answers that are not equal to themselves."
-    rows = load_questions(name, "test")
+    rows, passed = PUBLISHED[name].rows(split), PUBLISHED[name].left_out(split)
     graded = equal = others = exceptions = 0
     odd = []
-    for row, after in zip(tqdm(rows, desc=name), rows[1:] + rows[:1]):
+    for row, after in zip(tqdm(rows, desc=f"{name}/{split}"), rows[1:] + rows[:1]):
         try:
             answer = parse(f"So it is \\boxed{{{row['gold']}}} \\confidence{{0.9}}").answer
             same = verdict(answer or "", row["gold"], row["kind"])
@@ -33,12 +33,13 @@ def whole(name):
         except Exception as e:      # counted, and the set goes on
             exceptions += 1
             odd.append(f"{row['id']}: {type(e).__name__}: {e}")
-    return [name, PUBLISHED[name].n, len(rows), graded, equal, others, exceptions], odd
+    return [name, split, PUBLISHED[name].splits[split].n, len(rows), len(passed), graded, equal, others, exceptions], odd
 
 def main(names=()):
     made = []
-    for name in names or PUBLISHED:
-        try: row, odd = whole(name)
+    if unknown := set(names) - set(PUBLISHED): sys.exit(f"unknown set {unknown.pop()!r}: choose from {', '.join(PUBLISHED)}")
+    for name, split in [(n, k) for n in names or PUBLISHED for k in PUBLISHED[n].splits]:
+        try: row, odd = whole(name, split)
         except CoreaError as e:
             print(f"left out: {e}", file=sys.stderr)
             continue
@@ -49,7 +50,7 @@ def main(names=()):
     path.parent.mkdir(exist_ok=True)
     with open(path, "w", newline="") as f:
         w = csv.writer(f, lineterminator="\n")
-        w.writerow(["set", "rows", "loaded", "graded", "self_equal", "others_equal", "exceptions"])
+        w.writerow(["set", "split", "rows", "loaded", "passed_over", "graded", "self_equal", "others_equal", "exceptions"])
         w.writerows(made)
     print(path.read_text(), end="")
 

@@ -38,8 +38,8 @@ class Config:
     train_set: str = "calc"          # the only data set that the compared trainings, probe and router see
     datasets: tuple = ("calc", "word", "even", "clock", "queue", "letters")
     n_train: int = 1920              # RL questions
-    n_calibration: int = 300         # questions per data set for thresholds
-    n_test: int = 500                # questions per data set for the tables
+    n_calibration: int = 300         # questions per data set for thresholds; a set with fewer gives all
+    n_test: int = 500                # questions per data set for the tables; a set with fewer gives all
     methods: tuple = ("rlvr", "brier", "l1")
     seeds: tuple = (4, 5, 6)         # training seeds; 0 was used up in development, 1 to 3 in runs whose tables were seen
     control: str = "slm-control"     # L1 is also trained from this base, told its solve rates in one family only

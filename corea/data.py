@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
            'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
-           'load_questions', 'register', 'json_lines', 'read_questions', 'make_tokenizer']
+           'load_questions', 'register', 'public_text', 'json_lines', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
@@ -177,12 +177,12 @@ def find_dataset(
 def load_questions(
     dataset, # a name in `DATASETS`, or a registered one
     split,   # train, calibration, dev or test
-    n=None   # how many; None for the whole split
+    n=None   # at most so many; None for the whole split
 ) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, and in the miniature hard and steps
-    "The first `n` questions of a split; `CoreaError` for an unknown set, split, or too large an `n`."
+    "The first `n` questions of a split, or all if it has fewer; `CoreaError` for an unknown set, split or number."
     rows = find_dataset(dataset).rows(split)
-    if n is not None and not (isinstance(n, int) and 0 < n <= len(rows)):
-        raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 to {len(rows)}")
+    if n is not None and (not isinstance(n, int) or n < 1):
+        raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 or more, or None for all")
     return rows[:n]
 
 # %% ../nbs/01_data.ipynb #6d126c2c
@@ -194,20 +194,28 @@ def register(
     _registered[dataset.name] = dataset
     return dataset
 
+def public_text(
+    dataset, # the name of a set
+    text     # what a model answered to one of its questions
+) -> str: # the text; of a set whose `private` is true, its digest, unless it is one letter
+    "What may be published of a text that may quote a question."
+    hide = getattr(_registered.get(dataset), "private", False) and isinstance(text, str) and len(text.strip()) > 1
+    return f"sha256:{digest(text)}" if hide else text
+
 # %% ../nbs/01_data.ipynb #1e75807f
 def json_lines(
     path # a .jsonl file
-) -> list: # of (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
-    "A file with one JSON value a line."
-    path, rows = Path(path), []
+): # yields (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
+    "A file with one JSON value a line, read line by line."
+    path = Path(path)
     if not path.is_file(): raise CoreaError(f"no such file: {path}")
-    try: lines = path.read_text(encoding="utf-8").split("\n")    # not splitlines: JSON may hold U+2028
-    except UnicodeDecodeError as e: raise CoreaError(f"{path} is not UTF-8 at byte {e.start}: save it as UTF-8") from e
-    for i, line in enumerate(lines, 1):
-        if not line.strip(): continue
-        try: rows.append((i, json.loads(line)))
-        except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
-    return rows
+    with open(path, "rb") as f:     # bytes end a line at \n only: JSON may hold U+2028
+        for i, line in enumerate(f, 1):
+            if not line.strip(): continue
+            try: yield i, json.loads(line.decode())
+            except UnicodeDecodeError as e: raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
+            except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
+            except RecursionError as e: raise CoreaError(f"{path}, line {i}: JSON nested too deep") from e
 
 def read_questions(
     path,             # a .jsonl file

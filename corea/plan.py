@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import messages
 from .core import FIGURES, MODELS, Config, CoreaError, cards, load_profile
-from .data import find_dataset, load_questions
+from .published import find_dataset, load_questions
 
-# %% ../nbs/08a_plan.ipynb #08a00008
+# %% ../nbs/08a_plan.ipynb #08a00007
 def chains(
     cfg # `corea.core.Config`
 ) -> list: # of (model name, method, seed); method None is asked as it is
@@ -26,13 +26,13 @@ def chains(
     control = [(f"control-s{s}", "control", s) for s in cfg.control_seeds]
     return [("llm", None, 0), *sorted(trained + control, key=lambda c: c[1] != "rlvr"), ("base", None, 0)]
 
-# %% ../nbs/08a_plan.ipynb #08a0000b
+# %% ../nbs/08a_plan.ipynb #08a0000a
 def size(
     dataset, split # a set by name, one of `SPLITS`
 ) -> int: # rows
     "How many questions a split has; nothing is downloaded for it."
     d = find_dataset(dataset)
-    return d.size(split) if hasattr(d, "size") else len(d.rows(split))
+    return d.splits[split].n if hasattr(d, "splits") else len(d.rows(split))
 
 def llm_config(
     cfg # `corea.core.Config`
@@ -56,7 +56,7 @@ def completions(
             rows += [(name, "probe", home, cfg.probe_questions), (name, "router", home, cfg.router_questions * cfg.router_samples)]
     return pd.DataFrame([r for r in rows if r[3]], columns=["model", "end", "dataset", "completions"])
 
-# %% ../nbs/08a_plan.ipynb #08a0000d
+# %% ../nbs/08a_plan.ipynb #08a0000c
 WEIGHT = {"rollouts": 2}    # of a completion, for the progress bar: what is learnt from is read once more
 
 def work_of(
@@ -66,7 +66,7 @@ def work_of(
     mine = completions(cfg).query("model == @name")
     return int((mine.completions * mine.end.map(WEIGHT).fillna(1)).sum()) * (3 if name == "llm" else 1)
 
-# %% ../nbs/08a_plan.ipynb #08a00010
+# %% ../nbs/08a_plan.ipynb #08a0000f
 def worked(
     tokenizer, rows # of the model; question dicts with `steps`
 ) -> tuple: # mean tokens of prompt and completion
@@ -88,7 +88,7 @@ def printed(
 
 ROUTER_REPLY = 4    # tokens of a probability such as 0.7, its end included
 
-# %% ../nbs/08a_plan.ipynb #08a00012
+# %% ../nbs/08a_plan.ipynb #08a00011
 def lengths(
     cfg, dataset, who # configuration; a set by name; "base", "slm" or "llm"
 ) -> tuple: # mean tokens of prompt and completion, and where they come from
@@ -112,7 +112,7 @@ def tokens(
     prompt, completion, _ = zip(*(found[k] for k in zip(f.dataset, who)))
     return f.assign(prompt=f.completions * prompt, completion=f.completions * completion)
 
-# %% ../nbs/08a_plan.ipynb #08a00016
+# %% ../nbs/08a_plan.ipynb #08a00015
 QWEN = {    # hub id -> hidden, layers, heads, key-value heads, feed-forward, vocabulary, tied embeddings (their config.json)
     "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 14, 2, 4864, 151936, True),
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
@@ -155,7 +155,7 @@ def shape(
     return Shape(net.num_parameters(), config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_attention_heads,
                  2 * config.num_key_value_heads * head, config.vocab_size, sum(m.in_features + m.out_features for m in inside))
 
-# %% ../nbs/08a_plan.ipynb #08a00019
+# %% ../nbs/08a_plan.ipynb #08a00018
 RUNTIME = {"cpu": 0.6, "cuda": 1.5}    # GB that the libraries hold before there is any model (measured on CPU; CUDA's context and kernels)
 SHARE = 0.2                             # of a card, for vLLM beside the trainer
 
@@ -200,7 +200,7 @@ def trainings(
     "What is trained."
     return {"slm": cfg} | ({"llm": llm_config(cfg)} if cfg.llm_training and not cfg.llm_server else {})
 
-# %% ../nbs/08a_plan.ipynb #08a0001c
+# %% ../nbs/08a_plan.ipynb #08a0001b
 CARDS = pd.DataFrame([     # memory, bandwidth and dense bf16 arithmetic as their maker states them
     ("L4", 24, 0.30, 121, math.nan, math.nan), ("A100-80GB", 80, 2.04, 312, 1.10, 1.50), ("H100-80GB", 80, 3.35, 989, 2.50, 3.50),
     ("H200", 141, 4.80, 989, 3.50, 4.50)], columns=["card", "gb", "tb_s", "tflops", "low", "high"]).set_index("card")
@@ -247,7 +247,7 @@ def disk(
     return pd.Series(dict(download=2 * sum(x.parameters for x in hub.values()), models=4 * kept, checkpoints=2 * going,
                           answers=completions(cfg).completions.sum() * 700 + tokens(cfg).completion.sum() * 4)) / 1e9
 
-# %% ../nbs/08a_plan.ipynb #08a0001f
+# %% ../nbs/08a_plan.ipynb #08a0001e
 def plan(
     cfg # `corea.core.Config`
 ) -> str: # some lines of text

@@ -183,7 +183,8 @@ def config_of(
 
 # %% ../nbs/09a_records.ipynb #763ef06d
 def check_cells(
-    cells, cfg, folder # as in `Records`; the folder, for the message
+    cells, cfg, folder, # as in `Records`; the folder, for the message
+    questions={}        # split -> data set -> number, where a set has fewer than the configuration asks for
 ) -> None: # `CoreaError` names the model and data set
     "All models that the configuration names are there, and answer the same questions."
     models = ["llm", "base", *(f"{m}-s{s}" for m in cfg.methods for s in cfg.seeds)]
@@ -193,8 +194,9 @@ def check_cells(
                 f, first = cells.get((model, split, d)), cells.get(("llm", split, d))
                 if f is None:
                     raise CoreaError(f"{folder} has no {split} answers of {model} to {d}: run the profile again")
-                if f.question_id.nunique() != n or len(f) != n * cfg.samples:
-                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, not {n} questions x {cfg.samples}"
+                k = min(n, questions.get(split, {}).get(d, n))
+                if f.question_id.nunique() != k or len(f) != k * cfg.samples:
+                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, not {k} questions x {cfg.samples}"
                                      ": run the profile again")
                 if not f[["question_id", "sample"]].equals(first[["question_id", "sample"]]):
                     raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of {d}: run both again")
@@ -216,7 +218,7 @@ def load_records(
     cells = {(name(p), *key): f.reset_index(drop=True) for p in sorted(folder.glob("*.csv.gz"))
              if "_" not in p.name
              for key, f in read_table(p).groupby(["split", "dataset"], sort=False)}
-    check_cells(cells, cfg, folder)
+    check_cells(cells, cfg, folder, run.get("questions", {}))
     steps = {name(p): read_table(p, ["step"]) for p in sorted(folder.glob("steps_*.csv.gz"))}
     train = {}
     for p in sorted(folder.glob("train_*.csv")):

@@ -10,8 +10,8 @@ import json, shutil
 from pathlib import Path
 from .answer import messages
 from .core import MODELS, CoreaError, append_records, read_records, set_seed, write_atomic
-from .data import load_questions
 from .generate import load_checkpoint
+from .published import load_questions
 from .reward import make_rewards
 from transformers import PrinterCallback, TrainerCallback
 
