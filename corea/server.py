@@ -133,8 +133,10 @@ def read_chat(
     tokens = (choice.get("logprobs") or {}).get("content") or []
     at = confidence_at([t["token"] for t in tokens])
     tops = {t["token"]: float(t["logprob"]) for t in tokens[at].get("top_logprobs") or []} if at and at < len(tokens) else {}
-    return Completion(index, sample, choice["message"]["content"] or "", (), tuple(float(t["logprob"]) for t in tokens),
-                      int(usage["prompt_tokens"]), int(usage["completion_tokens"]), choice["finish_reason"],
+    text = choice["message"]["content"] or ""
+    if not isinstance(text, str): raise TypeError("content is no text")
+    return Completion(index, sample, text, (), tuple(float(t["logprob"]) for t in tokens),
+                      int(usage["prompt_tokens"]), int(usage["completion_tokens"]), str(choice["finish_reason"]),
                       {v: tops[v] for v in VALUES} if tops.keys() >= set(VALUES) else None)
 
 # %% ../nbs/05a_server.ipynb #42ae0f7f
@@ -178,20 +180,22 @@ class ServerEngine(Engine):
         from tqdm.auto import tqdm
         rows = [key for batch in plan([len(p) for p in prompts], n, self.batch_size) for key in batch]
         have, todo = sum(key in done for key in rows), (key for key in rows if key not in done)
-        ready, flying, failed = SimpleQueue(), 0, None
+        ready, flying, failed = SimpleQueue(), set(), None
         with (tqdm(total=len(rows), initial=have, unit="answer", disable=not progress) as bar,
               start_blocking_portal() as portal, portal.wrap_async_context_manager(self.wire.client()) as client):
-            while True:
-                for key in islice(todo, 0 if failed else self.batch_size - flying):
-                    asked = portal.start_task_soon(self._answer, client, key, prompts[key[0]], sampling, piece_seed(seed, key))
-                    asked.add_done_callback(ready.put)
-                    flying += 1
-                if not flying: break
-                answer, flying = ready.get(), flying - 1
-                if answer.exception(): failed = failed or answer.exception()
-                else:
-                    yield answer.result()
-                    bar.update()
+            try:
+                while True:
+                    for key in islice(todo, 0 if failed else self.batch_size - len(flying)):
+                        flying.add(asked := portal.start_task_soon(self._answer, client, key, prompts[key[0]], sampling, piece_seed(seed, key)))
+                        asked.add_done_callback(ready.put)
+                    if not flying: break
+                    flying.remove(answer := ready.get())
+                    if answer.exception(): failed = failed or answer.exception()
+                    else:
+                        yield answer.result()
+                        bar.update()
+            finally:
+                for asked in flying: asked.cancel()    # whoever walks away pays for no more
         if failed: raise failed
 
     async def _answer(self, client, key, prompt, sampling, seed):
@@ -217,12 +221,12 @@ class ServerEngine(Engine):
         nodes = sorted({p[:j] for p in self.paths.values() for j in range(len(p))})
         wanted, asked = sorted({t for p in self.paths.values() for t in p}), [[*context, *node] for node in nodes]
         def read(reply):
-            tops = [c["logprobs"]["top_logprobs"][0] for c in sorted(reply["choices"], key=lambda c: c["index"])]
-            return [{int(t.removeprefix("token_id:")): float(lp) for t, lp in d.items()} for d in tops]
-        found = await self.wire.ask(client, "completions", self.neutral | dict(
+            choices = sorted(reply["choices"], key=lambda c: c["index"])
+            return {tuple(a): {int(t.removeprefix("token_id:")): float(lp) for t, lp in c["logprobs"]["top_logprobs"][0].items()}
+                    for a, c in zip(asked, choices, strict=True)}
+        known = await self.wire.ask(client, "completions", self.neutral | dict(
             model=self.model, prompt=asked, max_tokens=1, temperature=0, logprobs=20, logprob_token_ids=wanted,
             return_tokens_as_token_ids=True), read, what)
-        known = {tuple(c): d for c, d in zip(asked, found, strict=True)}
         try: return value_logprobs(self.paths, [context], lambda contexts, _: [known[tuple(c)] for c in contexts])[0]
         except KeyError: return None    # a vLLM from before logprob_token_ids tells of its twenty likeliest only
 

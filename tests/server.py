@@ -30,7 +30,7 @@ class Double(ThreadingHTTPServer):
             [ids] = sample_rows(self.model, [prompt], Sampling(temperature, top_p, max_tokens), seed or 0, self.ends, min(self.ends))
             ids, text, why = finish(ids, decode, self.ends, stop)
             [lp] = next_logprobs(self.model, [[*prompt, *ids]], [len(ids) + 1], min(self.ends))
-        named = lambda row: logprob_token_ids or row.topk(logprobs or 1).indices.tolist()
+        named = lambda row: logprob_token_ids or row.topk(min(logprobs or 1, len(row))).indices.tolist()
         tops = [{t: row[t].item() for t in [i, *named(row)]} for i, row in zip(ids, lp)]
         return ids, text, why, lp[range(len(ids)), ids].tolist(), tops
 
