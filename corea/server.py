@@ -58,18 +58,18 @@ class Again(Exception):
 class Wire:
     "An OpenAI-compatible address that is asked until it answers."
     def __init__(self,
-        url,         # as `address` takes it
-        width=256,   # requests in flight
-        timeout=1800,# seconds for one answer, its time in the server's queue included
-        patience=600 # seconds from a request's first failure until it gives up
+        url,            # as `address` takes it
+        width=256,      # requests in flight
+        timeout=1800,   # seconds for one answer, its time in the server's queue included
+        patience=600,   # seconds from a request's first failure until it gives up
     ):
         self.url, self.width, self.timeout, self.patience, self.down = address(url), width, timeout, patience, False
 
     def client(self) -> httpx.AsyncClient: # to be opened by `async with`
         "A pool of connections; the key goes into its headers."
-        key = api_key()
+        key, near = api_key(), httpx.URL(self.url).host in ("127.0.0.1", "::1", "localhost")    # where no proxy leads
         return httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None, connect=10), limits=httpx.Limits(max_connections=self.width),
-                                 headers={"Authorization": f"Bearer {key}"} if key else {})
+                                 headers={"Authorization": f"Bearer {key}"} if key else {}, trust_env=not near)
 
     async def attempt(self,
         client, path, # from `client`; endpoint
@@ -82,7 +82,8 @@ class Wire:
             async with asyncio.timeout(self.timeout), client.stream("GET" if body is None else "POST", path, json=body) as reply:
                 async for piece in reply.aiter_bytes():
                     data += piece
-                    if len(data) > LARGEST_REPLY: raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower max_tokens or top_logprobs")
+                    if len(data) > LARGEST_REPLY:
+                        raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower max_tokens or top_logprobs")
         except TimeoutError: raise Again(f"no answer within {self.timeout} s") from None
         except httpx.RequestError as e: raise Again(f"{type(e).__name__}: {one_line(e)}") from None
         code = reply.status_code
@@ -238,8 +239,8 @@ def free_port() -> int: # nobody listens there just now
         return s.getsockname()[1]
 
 def kill_group(
-    process,  # begun with `start_new_session`
-    patience=20 # seconds to end by itself
+    process,     # begun with `start_new_session`
+    patience=20, # seconds to end by itself
 ) -> None:
     "End a process and all that it has started."
     for sig, wait in ((signal.SIGTERM, patience), (signal.SIGKILL, None)):
@@ -250,12 +251,12 @@ def kill_group(
 
 @contextmanager
 def vllm_server(
-    path,        # checkpoint folder or hub repository
-    python=None, # interpreter that has vLLM; by default this one
-    port=None,   # by default a free one
-    log=None,    # file for what the server says; by default in `ARTIFACTS`
-    patience=900,# seconds until it must be up
-    **options    # as on vLLM's command line: tensor_parallel_size=2, enforce_eager=True, ...
+    path,         # checkpoint folder or hub repository
+    python=None,  # interpreter that has vLLM; by default this one
+    port=None,    # by default a free one
+    log=None,     # file for what the server says; by default in `ARTIFACTS`
+    patience=900, # seconds until it must be up
+    **options     # as on vLLM's command line: tensor_parallel_size=2, enforce_eager=True, ...
 ): # its address
     "A vLLM server on this machine that ends with the block."
     port = port or free_port()

@@ -50,6 +50,8 @@ def test_a_server_killed_and_restarted_costs_nothing(kind, folder, tmp_path, mon
         got += stream
     assert len(started) == 2 and len(got) == len({(c.index, c.sample) for c in got}) == 24
     assert ordered(got) == ordered(whole)
+    assert all(gone(p.pid) for p in started)
+    with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine(url, patience=0)    # it ended with its block
 
 def test_a_server_that_is_still_starting_is_waited_for(folder, quick, caplog):
     port = s.free_port()
@@ -338,12 +340,19 @@ def test_a_group_that_will_not_end_is_killed(tmp_path):
     s.kill_group(p, patience=.2)
     assert p.returncode == -signal.SIGKILL and gone((tmp_path/"pid").read_text().strip())
 
-def test_a_server_of_ones_own_ends_with_the_block(folder, tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        with s.vllm_server(folder, python=interpreter(tmp_path), log=tmp_path/"log") as url:
-            assert s.ServerEngine(url).model == str(folder)
-            1/0
-    with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine(url, patience=0)
+def test_a_proxy_is_not_asked_for_this_machine(server, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"): monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"): monkeypatch.delenv(name, raising=False)
+    assert s.ServerEngine(server.url, patience=0).model == server.path
+    with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine("http://server.invalid", patience=0)
+
+def test_a_server_is_the_large_model_of_a_cascade(server, folder):
+    from corea.cascade import Cascade
+    slm = g.TransformersEngine(folder)
+    for llm in (engine(server, folder), engine(server)):
+        answer = Cascade(slm, llm, tau=1.1, sampling=g.Sampling(0)).answer(QUESTIONS[1])
+        [alone] = slm.generate(QUESTIONS[1:2], g.Sampling(0))
+        assert answer.who == "llm" and answer.tokens["llm"] == (alone.prompt_tokens, alone.completion_tokens)
 
 def test_the_configuration_chooses(server, folder, monkeypatch):
     class Fake:
