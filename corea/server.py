@@ -108,7 +108,7 @@ class Wire:
                 found = await self.attempt(client, path, body, read)
                 self.down = False
                 return found
-            except CoreaError as e: raise CoreaError(f"{self.url} refuses {what or path}: {e}") from None
+            except CoreaError as e: raise CoreaError(f"{self.url}, asked {what or path}: {e}") from None
             except Again as e: why, wait = e, max(e.wait, pause * JITTER.uniform(.5, 1))
             now = time.monotonic()
             first, pause = first or now, min(2*pause, LONGEST_PAUSE)
@@ -277,7 +277,7 @@ def vllm_server(
             except httpx.TransportError: pass
             if dead or late:
                 raise CoreaError(f"vLLM's server {'ended' if dead else f'is not up after {patience} s'}; {log} ends with: "
-                                 + one_line(log.read_bytes()[-400:].decode(errors="replace"), 400))
+                                 + one_line(log.read_bytes()[-4000:].decode(errors="replace"), 4000)[-400:])
             time.sleep(.2)
         yield f"http://127.0.0.1:{port}"
     finally: kill_group(process)

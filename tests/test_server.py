@@ -172,14 +172,14 @@ def test_mistakes_are_told_at_once(server, folder):
 
 def test_a_refused_question_is_named_and_the_others_are_kept(server):
     got, long = [], "1 + 2"*90
-    with pytest.raises(CoreaError, match="refuses question 1: 400 .*too many") as e:
+    with pytest.raises(CoreaError, match="asked question 1: 400 .*too many") as e:
         for c in engine(server, batch_size=1).generate([QUESTIONS[0], long, QUESTIONS[1]], SHORT): got.append(c.index)
     assert got == [0] and one_line(e) and len(server.seen) == 2
 
 def test_other_codes_are_not_asked_again(server):
     for n in (400, 401, 403, 404, 307, 204):
         server.faults, server.seen = [code(n)], []
-        with pytest.raises(CoreaError, match=f"refuses question 0: {n}") as e: list(engine(server).generate(QUESTIONS[:1], SHORT))
+        with pytest.raises(CoreaError, match=f"asked question 0: {n}") as e: list(engine(server).generate(QUESTIONS[:1], SHORT))
         assert len(server.seen) == 1 and ("COREA_API_KEY" in str(e.value)) == (n in (401, 403))
 
 def test_a_server_without_token_ids_is_sent_to_chat(server, folder, monkeypatch):
