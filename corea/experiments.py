@@ -20,9 +20,10 @@ from .confidence import Probe, Router, average_probability, expected_confidence,
 from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, cards, digest, load_profile, provenance,
                         read_records, write_atomic)
 from .data import public_text
-from .generate import Sampling, TransformersEngine
-from .plan import chains, fit, work_of
+from .generate import Sampling
+from .plan import chains, fit, llm_config, training, work_of
 from .published import find_dataset, load_questions
+from .server import engine_for
 from .trainer import find_model, train_grpo
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
@@ -83,7 +84,7 @@ def ask_snapshots(
     questions = load_questions(cfg.train_set, "test", cfg.snapshot_questions)
     for step in cfg.snapshots:
         path = Path(folder)/f"step-{step:04d}.jsonl"
-        engine = TransformersEngine(str(run/f"step-{step:04d}"), batch_size=cfg.batch_size)
+        engine = engine_for(cfg, str(run/f"step-{step:04d}"))
         tick(len(ask(engine, f"{name}@{step}", questions, path, cfg.samples, cfg.eval_temperature, cfg.max_completion)))
 
 # %% ../nbs/09_experiments.ipynb #2da911e0
@@ -97,7 +98,7 @@ def teach_scores(
     if (folder/"scores.jsonl").exists():
         tick(cfg.probe_questions + cfg.router_questions * cfg.router_samples)
         return
-    engine = TransformersEngine(str(final), batch_size=cfg.batch_size)
+    engine = engine_for(cfg, str(final))
     train = load_questions(cfg.train_set, "train", max(cfg.probe_questions, cfg.router_questions))
     ask_train = lambda n, k, tag: ask(engine, name, train[:n], folder/f"train-{tag}.jsonl", k, cfg.eval_temperature,
                                       cfg.max_completion, tag)
@@ -223,12 +224,13 @@ def run_chain(
     clock = partial(timed, root/"seconds"/f"{name}.json")
     with locked(root/"locks"/name):
         weight = 3 if name == "llm" else 1
-        send = Progress(root/"progress"/name, cfg.questions_per_step * cfg.rollouts * 2)
-        if method is None: path = find_model(getattr(cfg, {"llm": "llm", "base": "slm"}[name]))
-        else:
-            start, reward = (cfg.control, "l1") if method == "control" else (cfg.slm, method)
-            with clock("train"): path = train_grpo(cfg, reward, seed, root/"train"/name, model=start, progress=send)
-        engine = TransformersEngine(str(path), batch_size=cfg.batch_size)
+        own = llm_config(cfg) if name == "llm" else cfg
+        send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts * 2 * weight)
+        if lesson := training(cfg, name, method):
+            start, reward = lesson
+            with clock("train"): path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
+        else: path = find_model(own.slm)
+        engine = engine_for(own, str(path), llm=name == "llm")
         with clock("ask"): ask_all(cfg, engine, name, root/"answers"/name, lambda n: send(n * weight))
         if method == "rlvr":
             with clock("teach probe and router"): teach_scores(cfg, name, path, seed, root/"answers"/name, send)

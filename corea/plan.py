@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WEIGHT', 'ROUTER_REPLY', 'QWEN', 'RUNTIME', 'SHARE', 'CARDS', 'PRICES', 'REACHED', 'TOGETHER', 'chains', 'size',
-           'llm_config', 'completions', 'work_of', 'worked', 'printed', 'lengths', 'tokens', 'Shape', 'shape',
-           'micro_batch', 'memory', 'trainings', 'writing', 'hours', 'disk', 'plan', 'fit']
+           'llm_config', 'training', 'completions', 'work_of', 'worked', 'printed', 'lengths', 'tokens', 'Shape',
+           'shape', 'micro_batch', 'memory', 'trainings', 'writing', 'hours', 'disk', 'plan', 'fit']
 
 # %% ../nbs/08a_plan.ipynb #08a00004
 import math
@@ -37,8 +37,16 @@ def size(
 def llm_config(
     cfg # `corea.core.Config`
 ) -> Config: # how its LLM is taught
-    "The configuration of the LLM's own training."
+    "The configuration of the LLM, its own training included."
     return replace(cfg, **{"slm": cfg.llm, "snapshots": (), **cfg.llm_training})
+
+def training(
+    cfg, name, method # as in `chains`
+) -> tuple: # starting checkpoint and method of the reward; None if the model is asked as it comes
+    "What a model is taught before it is asked."
+    if name == "llm": return (cfg.llm, "l1") if cfg.llm_training and not cfg.llm_server else None
+    if method == "control": return cfg.control, "l1"
+    return method and (cfg.slm, method)
 
 def completions(
     cfg # `corea.core.Config`
@@ -46,8 +54,8 @@ def completions(
     "How many completions a profile samples."
     rows, home = [], cfg.train_set
     for name, method, _ in chains(cfg):
-        taught = cfg if method else llm_config(cfg) if name == "llm" and cfg.llm_training and not cfg.llm_server else None
-        if taught: rows.append((name, "rollouts", home, taught.steps * taught.questions_per_step * taught.rollouts))
+        own = llm_config(cfg) if name == "llm" else cfg
+        if training(cfg, name, method): rows.append((name, "rollouts", home, own.steps * own.questions_per_step * own.rollouts))
         for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
             rows += [(name, split, d, min(n, size(d, split)) * cfg.samples) for d in cfg.datasets]
         seen = 1 if name == "base" else len(cfg.snapshots) if method in cfg.methods else 0
@@ -198,7 +206,7 @@ def trainings(
     cfg # `corea.core.Config`
 ) -> dict: # "slm" and perhaps "llm" -> the configuration of its training
     "What is trained."
-    return {"slm": cfg} | ({"llm": llm_config(cfg)} if cfg.llm_training and not cfg.llm_server else {})
+    return {"slm": cfg} | ({"llm": llm_config(cfg)} if training(cfg, "llm", None) else {})
 
 # %% ../nbs/08a_plan.ipynb #08a0001b
 CARDS = pd.DataFrame([     # memory, bandwidth and dense bf16 arithmetic as their maker states them

@@ -1,6 +1,6 @@
 """What 05_generate cannot show by itself: one contract for every engine, damaged checkpoints, properties.
 
-The contract runs on vLLM too if this interpreter has it, or if COREA_VLLM_PYTHON names one that has:
+The contract runs on a server too, on a test double and, as on vLLM itself, if this interpreter has vLLM or COREA_VLLM_PYTHON names one that has:
 
     COREA_VLLM_PYTHON=path/to/vllm-env/bin/python pytest tests/test_generate.py -k vllm
 """
@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import corea.generate as g
+from corea.server import ServerEngine, vllm_server
+import server as double
 from corea.answer import INSTRUCTION, TOYS, messages
 from corea.core import CoreaError
 from corea.data import make_tokenizer
@@ -96,12 +98,16 @@ def vllm_jobs(checkpoint, out):
     tuples = lambda c: c | {k: tuple(c[k]) for k in ("token_ids", "logprobs")}
     return {name: [g.Completion(**tuples(c)) for c in cs] for name, cs in json.loads(out.read_text()).items()}
 
-@pytest.fixture(scope="session", params=["transformers", "vllm"])
+@pytest.fixture(scope="session", params=["transformers", "server", "vllm", "vllm_server"])
 def got(request, checkpoint, tmp_path_factory):
     "What an engine answers to every job."
-    if request.param == "transformers": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
-    if not vllm_python(): pytest.skip("no vLLM here: set COREA_VLLM_PYTHON to an interpreter that has it")
-    return vllm_jobs(checkpoint, tmp_path_factory.mktemp("vllm")/"out.json")
+    engine, folder = request.param, tmp_path_factory.mktemp(request.param)
+    if engine == "transformers": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+    if "vllm" in engine and not vllm_python(): pytest.skip("no vLLM here: set COREA_VLLM_PYTHON to an interpreter that has it")
+    if engine == "vllm": return vllm_jobs(checkpoint, folder/"out.json")
+    python = vllm_python() if engine == "vllm_server" else double.interpreter(folder)
+    with vllm_server(checkpoint, python=python, log=folder/"log", dtype="float32", enforce_eager=True) as url:
+        return run_jobs(ServerEngine(url, tokenizer=checkpoint, batch_size=7))
 
 @pytest.fixture(scope="session")
 def reference(checkpoint):

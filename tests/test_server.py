@@ -1,0 +1,368 @@
+"""What a server can do to a run: die, stall, refuse, lie, and what must not be seen of the key.
+
+`tests/server.py` is the server that fails on demand; where there is vLLM (see test_generate), its own server is killed too.
+"""
+import asyncio, copy, json, logging, math, os, signal, subprocess, threading, time
+
+import httpx, pytest
+from hypothesis import given, settings, strategies as st
+
+import corea.generate as g
+import corea.server as s
+from corea.core import CoreaError, load_profile
+from generate_jobs import QUESTIONS
+from server import Double, code, drip, echo_key, half, interpreter, late, reset, text
+from test_generate import folder, vllm_python    # folder: a checkpoint, a fixture
+
+DRAWN, SHORT = g.Sampling(1.0), g.Sampling(1.0, max_tokens=2)    # SHORT states no confidence: one request each
+ordered = lambda cs: sorted(cs, key=lambda c: (c.index, c.sample))
+
+@pytest.fixture
+def server(folder):
+    with Double(folder) as d: yield d
+
+@pytest.fixture
+def quick(monkeypatch):
+    "Pauses of an instant."
+    monkeypatch.setattr(s.JITTER, "uniform", lambda a, b: .01)
+
+def engine(server, folder=None, **kw): return s.ServerEngine(server.url, tokenizer=folder, **dict(batch_size=4) | kw)
+
+def one_line(e): return "\n" not in str(e.value) and len(str(e.value)) < 700
+
+# ---- a server that dies
+
+@pytest.mark.parametrize("kind", ["double", "vllm"])
+def test_a_server_killed_and_restarted_costs_nothing(kind, folder, tmp_path, monkeypatch):
+    if kind == "vllm" and not vllm_python(): pytest.skip("no vLLM here: set COREA_VLLM_PYTHON to an interpreter that has it")
+    started, popen = [], subprocess.Popen
+    monkeypatch.setattr(s.subprocess, "Popen", lambda *a, **kw: started.append(popen(*a, **kw)) or started[-1])
+    serve = lambda port=None: s.vllm_server(folder, python=vllm_python() if kind == "vllm" else interpreter(tmp_path), port=port,
+                                            log=tmp_path/"log", dtype="float32", enforce_eager=True)
+    with serve() as url:
+        ask = lambda: s.ServerEngine(url, tokenizer=folder, batch_size=4).generate(QUESTIONS, DRAWN, n=8, seed=3)
+        whole, stream = list(ask()), ask()
+        got = [next(stream) for _ in range(5)]
+        os.killpg(started[0].pid, signal.SIGKILL)
+        assert started[0].wait() == -signal.SIGKILL
+    with serve(httpx.URL(url).port) as again:
+        assert again == url
+        got += stream
+    assert len(started) == 2 and len(got) == len({(c.index, c.sample) for c in got}) == 24
+    assert ordered(got) == ordered(whole)
+    assert all(gone(p.pid) for p in started)
+    with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine(url, patience=0)    # it ended with its block
+
+def test_a_server_that_is_still_starting_is_waited_for(folder, quick, caplog):
+    port = s.free_port()
+    with pytest.raises(CoreaError, match="gave no answer to models .*ConnectError") as e:
+        s.ServerEngine(f"http://127.0.0.1:{port}", patience=0)
+    assert one_line(e) and not caplog.records
+    late = []
+    thread = threading.Thread(target=lambda: (time.sleep(.3), late.append(Double(folder, port).__enter__())))
+    thread.start()
+    try: assert s.ServerEngine(f"http://127.0.0.1:{port}").model == str(folder)
+    finally: thread.join(), late[0].__exit__()
+    assert [r.levelname for r in caplog.records if r.name == "corea.server"] == ["WARNING"]    # told once, not at each attempt
+
+def test_a_server_that_stays_away_ends_the_run_with_all_that_was_answered(server, folder, quick):
+    server.faults, got = [None]*7 + [reset]*10**6, []
+    with pytest.raises(CoreaError, match=r"gave no answer to question \d") as e:
+        for c in engine(server, folder, patience=.2).generate(QUESTIONS, SHORT, n=9): got.append((c.index, c.sample))
+    assert len(got) == len(set(got)) == 7 and one_line(e)
+    assert len(server.seen) < 10**6 - len(server.faults) + 7 + 10    # the unasked are not asked any more
+
+def test_an_abandoned_run_stops_asking_and_says_nothing(server, folder, caplog):
+    released, answered = threading.Event(), []
+    def hang(h): answered.append(released.wait(60))
+    server.faults = [None, hang, hang]
+    stream = engine(server, folder, batch_size=3).generate(QUESTIONS, SHORT, n=4)
+    next(stream)
+    stream.close()
+    assert not answered and not [t for t in threading.enumerate() if "portal" in t.name]
+    released.set()
+    assert len(server.seen) <= 4 and not caplog.records
+
+# ---- a server that fails for a moment
+
+FAULTS = {
+    "reset": reset, "half": half, "500": code(500), "503": code(503), "429": code(429), "408": code(408),
+    "not JSON": text(b"<html>down</html>"), "not UTF-8": text(b"\xff\xfe{"), "too deep": text(b"[" * 10**5), "no choices": text(b'{"choices": []}'),
+    "wrong kind": text(b'{"choices": 3}'), "a list": text(b"[]"), "empty": text(b""), "bad id": text(b'{"choices": [{"token_ids": [-1], "logprobs": '
+    b'{"token_logprobs": [0]}}]}'), "unequal": text(b'{"choices": [{"token_ids": [1, 2], "logprobs": {"token_logprobs": [0]}}]}')}
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_passing_failure_changes_nothing(server, folder, quick, fault):
+    ask = lambda: ordered(engine(server, folder).generate(QUESTIONS, DRAWN, n=2))
+    whole = ask()
+    server.faults = [None, FAULTS[fault], None, FAULTS[fault], FAULTS[fault]]
+    assert ask() == whole and not server.faults
+
+@pytest.mark.parametrize("fault", [late(5), drip])
+def test_an_answer_that_takes_too_long_is_asked_for_again(server, folder, quick, fault):
+    whole = ordered(engine(server, folder).generate(QUESTIONS, SHORT))
+    server.faults = [fault]
+    assert ordered(engine(server, folder, timeout=1).generate(QUESTIONS, SHORT)) == whole
+    server.faults = [fault]*3
+    with pytest.raises(CoreaError, match="no answer within 0.2 s"):
+        list(engine(server, folder, timeout=.2, patience=0).generate(QUESTIONS, SHORT))
+
+@pytest.fixture(scope="module")
+def storm(folder):
+    with Double(folder) as d: yield d, s.ServerEngine(d.url, tokenizer=folder, batch_size=3)
+
+@settings(max_examples=15)
+@given(st.lists(st.sampled_from([None, None, *FAULTS]), max_size=25))
+def test_whatever_fails_every_answer_comes_once(storm, faults):
+    server, e = storm
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(s.JITTER, "uniform", lambda a, b: .001)
+        server.faults = [f and FAULTS[f] for f in faults]
+        got = list(e.generate(QUESTIONS, SHORT, n=3))
+        server.faults = []
+        assert len(got) == 9 and ordered(got) == ordered(e.generate(QUESTIONS, SHORT, n=3))
+
+def pauses(server, faults, monkeypatch, **kw):
+    "The pauses that failures led to, none of them waited for."
+    slept, sleep = [], asyncio.sleep
+    async def record(t, *a):
+        slept.append(t)
+        await sleep(0)
+    monkeypatch.setattr(s.asyncio, "sleep", record)
+    e = engine(server, batch_size=1, **kw)
+    server.faults = list(faults)
+    list(e.generate(QUESTIONS[:1], SHORT))
+    return [t for t in slept if t > 0]
+
+def test_pauses_double_up_to_a_limit_and_are_scattered(server, monkeypatch):
+    got = pauses(server, [code(500)]*10, monkeypatch, patience=10**6)
+    full = [min(.5 * 2**k, s.LONGEST_PAUSE) for k in range(10)]
+    assert all(f/2 <= t <= f for t, f in zip(got, full, strict=True)) and len({t/f for t, f in zip(got, full)}) > 5
+
+def test_a_server_that_names_a_time_is_not_asked_before(server, monkeypatch):
+    assert pauses(server, [code(429, Retry_After=77)], monkeypatch) == [77]
+    [guess] = pauses(server, [code(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")], monkeypatch)
+    assert guess <= .5    # a date is not read
+    with pytest.raises(CoreaError, match="gave no answer to question 0 for 0 s .*429"):
+        pauses(server, [code(429, Retry_After="9"*5000)], monkeypatch)    # longer than we have patience for: told at once
+
+def test_the_callers_random_state_is_untouched(server, folder, quick):
+    import random, torch
+    before = random.getstate(), torch.random.get_rng_state()
+    server.faults = [code(500)]*3
+    list(s.ServerEngine(server.url).generate(QUESTIONS, SHORT))
+    assert random.getstate() == before[0]
+
+# ---- mistakes of ours
+
+def test_mistakes_are_told_at_once(server, folder):
+    for make, match in (
+            (lambda: s.ServerEngine(server.url, "other"), "serves no model 'other': give model=, one of"),
+            (lambda: s.ServerEngine(server.url + "/nowhere", patience=0), None),
+            (lambda: s.ServerEngine(server.url, tokenizer=folder/"nothing"), "cannot open the tokenizer"),
+            (lambda: engine(server).generate("Work out 1."), "give a list"),
+            (lambda: engine(server, folder).generate([QUESTIONS[0], QUESTIONS[0]*20]), "question 1 has .* exceed the model's 128")):
+        if match is None: make()    # a double answers below any path
+        else:
+            with pytest.raises(CoreaError, match=match) as e: make()
+            assert one_line(e)
+    for url in ("localhost:80", "ftp://host", "http://", "", None, 3, "http://a:b@host", "http://host/v1?key=secret", "http://[::1"):
+        with pytest.raises(CoreaError) as e: s.ServerEngine(url)
+        assert one_line(e) and "secret" not in str(e.value)
+
+def test_a_refused_question_is_named_and_the_others_are_kept(server):
+    got, long = [], "1 + 2"*90
+    with pytest.raises(CoreaError, match="asked question 1: 400 .*too many") as e:
+        for c in engine(server, batch_size=1).generate([QUESTIONS[0], long, QUESTIONS[1]], SHORT): got.append(c.index)
+    assert got == [0] and one_line(e) and len(server.seen) == 2
+
+def test_other_codes_are_not_asked_again(server):
+    for n in (400, 401, 403, 404, 307, 204):
+        server.faults, server.seen = [code(n)], []
+        with pytest.raises(CoreaError, match=f"asked question 0: {n}") as e: list(engine(server).generate(QUESTIONS[:1], SHORT))
+        assert len(server.seen) == 1 and ("COREA_API_KEY" in str(e.value)) == (n in (401, 403))
+
+def test_a_server_without_token_ids_is_sent_to_chat(server, folder, monkeypatch):
+    say = Double.completions
+    monkeypatch.setattr(Double, "completions", lambda self, ask: say(self, ask | dict(return_token_ids=False)))
+    with pytest.raises(CoreaError, match="leave the tokenizer out"): list(engine(server, folder).generate(QUESTIONS))
+
+def test_an_answer_without_end_is_cut(server, monkeypatch):
+    monkeypatch.setattr(s, "LARGEST_REPLY", 10)
+    server.faults = [text(b" "*20)]
+    with pytest.raises(CoreaError, match="more than 10 bytes"): list(engine(server, patience=0).generate(QUESTIONS, SHORT))
+
+# ---- the key
+
+def test_the_key_is_sent_and_never_shown(server, folder, quick, monkeypatch, caplog, tmp_path):
+    from corea.experiments import ask
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("COREA_API_KEY", key := "sk-" + os.urandom(9).hex())    # not in this source, which a traceback shows
+    e = engine(server, folder)
+    shown = [repr(e), repr(vars(e)), repr(vars(e.wire)), e.name]
+    for n in (401, 500, 400):
+        server.faults = [echo_key(n)]*9
+        with pytest.raises(CoreaError, match=r"bad key Bearer \[key\]") as error:
+            list(s.ServerEngine(server.url, patience=.1).generate(QUESTIONS[:1], SHORT))
+        shown += [repr(error.value), str(error.getrepr(chain=True))]
+    server.faults = []
+    questions = [dict(id=str(i), question=q, gold="1", kind="exact", dataset="calc", domain="in") for i, q in enumerate(QUESTIONS)]
+    rows = ask(e, "llm", questions, tmp_path/"records.jsonl", 2, 1.0, 40)
+    shown += [(tmp_path/"records.jsonl").read_text(), caplog.text]
+    assert len(rows) == 6 and {r["engine"] for r in rows} == {"ServerEngine"}
+    assert {h["Authorization"] for _, h, _ in server.seen} == {f"Bearer {key}"}
+    assert not any(key in text for text in shown)
+
+@pytest.mark.parametrize("key", ["sk\nsecret", "sk-sécret"])
+def test_a_key_that_no_header_carries(server, monkeypatch, key):
+    monkeypatch.setenv("COREA_API_KEY", key)
+    with pytest.raises(CoreaError, match="no header can carry") as e: engine(server)
+    assert "cret" not in str(e.value).replace("COREA", "")
+
+def test_without_a_key_none_is_sent(server, monkeypatch):
+    for name in ("COREA_API_KEY", "OPENAI_API_KEY"): monkeypatch.delenv(name, raising=False)
+    list(engine(server).generate(QUESTIONS[:1], SHORT))
+    assert "Authorization" not in server.seen[0][1]
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-only")
+    list(engine(server).generate(QUESTIONS[:1], SHORT))
+    assert server.seen[1][1]["Authorization"] == "Bearer sk-only"
+
+# ---- chat, and older servers
+
+def test_chat_gives_what_the_server_tells(server, folder):
+    want = ordered(g.TransformersEngine(folder).generate(QUESTIONS, g.Sampling(0)))
+    assert all(c.confidence_logprobs for c in want)
+    for top in (None, 0, 1, 1000):
+        server.seen = []
+        got = ordered(engine(server, top_logprobs=top).generate(QUESTIONS, g.Sampling(0)))
+        for a, b in zip(got, want, strict=True):
+            assert (a.text, a.prompt_tokens, a.completion_tokens, a.finish_reason) == (b.text, b.prompt_tokens, b.completion_tokens, b.finish_reason)
+            assert a.token_ids == () and a.logprobs == (() if top is None else pytest.approx(b.logprobs, abs=1e-3))
+            if a.confidence_logprobs: assert a.confidence_logprobs == pytest.approx(b.confidence_logprobs, abs=1e-3)
+        assert all(("logprobs" in ask) == (top is not None) for _, _, ask in server.seen)
+        assert any(c.confidence_logprobs for c in got) == (top == 1000)    # the eleven are not among fewer
+
+def test_chat_stops_cuts_repeats_and_skips(server):
+    e = engine(server)
+    ask = lambda **kw: ordered(e.generate(QUESTIONS, **kw))
+    for c in ask(sampling=g.Sampling(0, stop="=")): assert "=" not in c.text and c.finish_reason == "stop"
+    assert {c.finish_reason for c in ask(sampling=SHORT)} == {"length"}
+    drawn = ask(sampling=DRAWN, n=4, seed=1)
+    assert drawn == ask(sampling=DRAWN, n=4, seed=1) != ask(sampling=DRAWN, n=4, seed=2)
+    assert ask(sampling=DRAWN, n=4, seed=1, done={(c.index, c.sample) for c in drawn[:5]}) == drawn[5:]
+
+def json_values(): return st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+                                       lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=3), x, max_size=2), max_leaves=4)
+
+REPLY = dict(choices=[dict(message=dict(content="7 \\confidence{0.9}"), finish_reason="stop", logprobs=dict(content=[
+    dict(token="7 \\confidence{", logprob=-.1, top_logprobs=[]), dict(token="0.9", logprob=-.2, top_logprobs=[
+        dict(token=v, logprob=-1.) for v in s.VALUES])]))], usage=dict(prompt_tokens=3, completion_tokens=4))
+
+def places(x, at=()):
+    "Paths to all that a JSON value holds."
+    yield at
+    for k, v in x.items() if isinstance(x, dict) else enumerate(x) if isinstance(x, list) else (): yield from places(v, (*at, k))
+
+@settings(max_examples=200)
+@given(st.sampled_from(list(places(REPLY))[1:]), json_values())
+def test_a_chat_answer_with_something_wrong_in_it_is_read_well_or_asked_for_again(place, junk):
+    reply = copy.deepcopy(REPLY)
+    at = reply
+    for k in place[:-1]: at = at[k]
+    at[place[-1]] = junk
+    wire, answer = s.Wire("http://host"), httpx.MockTransport(lambda request: httpx.Response(200, content=json.dumps(reply)))
+    async def attempt():
+        async with httpx.AsyncClient(transport=answer, base_url="http://host") as client:
+            return await wire.attempt(client, "chat/completions", {}, lambda r: s.read_chat(r, 0, 0))
+    try: c = asyncio.run(attempt())
+    except s.Again: return
+    assert isinstance(c.text, str) and isinstance(c.finish_reason, str) and type(c.prompt_tokens) is type(c.completion_tokens) is int
+    assert all(isinstance(lp, float) for lp in (*c.logprobs, *(c.confidence_logprobs or {}).values()))
+
+@pytest.mark.parametrize("width", [1000, 1])
+def test_an_older_vllm_tells_of_its_likeliest_only(server, folder, monkeypatch, width):
+    write = Double.write
+    monkeypatch.setattr(Double, "write", lambda self, p, logprobs=0, logprob_token_ids=(), **kw: write(self, p, logprobs=logprobs and width, **kw))
+    want = ordered(g.TransformersEngine(folder).generate(QUESTIONS, g.Sampling(0)))
+    got = ordered(engine(server, folder).generate(QUESTIONS, g.Sampling(0)))
+    for a, b in zip(got, want, strict=True):
+        assert a.token_ids == b.token_ids
+        if a.confidence_logprobs: assert a.confidence_logprobs == pytest.approx(b.confidence_logprobs, abs=1e-3)
+    assert any(c.confidence_logprobs for c in got) == (width == 1000)
+
+# ---- many at once
+
+def test_as_many_in_flight_as_asked_for(server, folder, monkeypatch):
+    flying, most, say, lock = [], [], Double.completions, threading.Lock()
+    def count(self, ask):
+        with lock: flying.append(1), most.append(len(flying))
+        time.sleep(.02)
+        try: return say(self, ask)
+        finally: flying.pop()
+    monkeypatch.setattr(Double, "completions", count)
+    list(engine(server, folder, batch_size=3).generate(QUESTIONS, SHORT, n=6))
+    assert 2 <= max(most) <= 3
+
+def test_progress_bar_counts_answers(server, folder, capsys):
+    list(engine(server, folder).generate(QUESTIONS, SHORT, n=2, done={(0, 0)}, progress=True))
+    assert "6/6" in capsys.readouterr().err
+
+# ---- a server of our own, and the choice of an engine
+
+def script(folder, text):
+    path = folder/"python"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+def gone(pid):
+    "No such process, or one that nobody has buried yet."
+    try: return f"/proc/{pid}/stat" and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError: return True
+
+def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_path):
+    serve = lambda **kw: s.vllm_server("ck", python=tmp_path/"python", log=tmp_path/"log", **kw)
+    script(tmp_path, "echo out of memory; exit 3")
+    with pytest.raises(CoreaError, match="server ended; .*log ends with: out of memory") as e:
+        with serve(): pass
+    assert one_line(e)
+    script(tmp_path, f"sleep 1000 & echo $! $* > {tmp_path}/pid; echo loading; wait")
+    with pytest.raises(CoreaError, match="is not up after 1 s; .* loading"):
+        with serve(patience=1, tensor_parallel_size=2, enforce_eager=True): pass
+    pid, *flags = (tmp_path/"pid").read_text().split()
+    assert gone(pid) and flags[:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "ck"]
+    assert flags[-3:] == ["--tensor-parallel-size", "2", "--enforce-eager"]
+
+def test_a_group_that_will_not_end_is_killed(tmp_path):
+    path = script(tmp_path, f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/pid; while true; do sleep .1; done")
+    p = subprocess.Popen([path], start_new_session=True)
+    while not (tmp_path/"pid").exists() or not (tmp_path/"pid").read_text().strip(): time.sleep(.02)
+    s.kill_group(p, patience=.2)
+    assert p.returncode == -signal.SIGKILL and gone((tmp_path/"pid").read_text().strip())
+
+def test_a_proxy_is_not_asked_for_this_machine(server, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"): monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("NO_PROXY", "no_proxy"): monkeypatch.delenv(name, raising=False)
+    assert s.ServerEngine(server.url, patience=0).model == server.path
+    with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine("http://server.invalid", patience=0)
+
+def test_a_server_is_the_large_model_of_a_cascade(server, folder):
+    from corea.cascade import Cascade
+    slm = g.TransformersEngine(folder)
+    for llm in (engine(server, folder), engine(server)):
+        answer = Cascade(slm, llm, tau=1.1, sampling=g.Sampling(0)).answer(QUESTIONS[1])
+        [alone] = slm.generate(QUESTIONS[1:2], g.Sampling(0))
+        assert answer.who == "llm" and answer.tokens["llm"] == (alone.prompt_tokens, alone.completion_tokens)
+
+def test_the_configuration_chooses(server, folder, monkeypatch):
+    class Fake:
+        def __init__(self, *a, **kw): self.args = a, kw
+    monkeypatch.setattr(s, "VLLMEngine", Fake), monkeypatch.setattr(s, "TransformersEngine", Fake)
+    cfg = load_profile("smoke", llm_server=server.url)
+    assert s.engine_for(cfg, "slm").args == (("slm",), dict(batch_size=64, device="cpu"))
+    assert s.engine_for(load_profile("smoke"), "llm", llm=True).args == (("llm",), dict(batch_size=64, device="cpu"))
+    fast = load_profile("smoke", engine="vllm", device="cuda")
+    assert s.engine_for(fast, "a/b", tensor_parallel_size=2).args == (("a/b",), dict(batch_size=64, tensor_parallel_size=2))
+    asked = s.engine_for(cfg, folder, llm=True, patience=3)
+    assert (asked.model, asked.batch_size, asked.wire.patience, bool(asked.tokenizer)) == (str(folder), 64, 3, True)
+    with pytest.raises(CoreaError, match="serves no model 'gpt'"): s.engine_for(cfg, "gpt", llm=True)
