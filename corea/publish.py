@@ -102,7 +102,7 @@ def published_table(
     if hide := set(private) & set(f.get("dataset", ())):
         rows = f.dataset.isin(hide)
         f.loc[rows, "question_id"] = f.question_id[rows].map(digest)
-        f.loc[rows, "answer"] = None
+        if "answer" in f: f.loc[rows, "answer"] = None
     return f.astype({c: "string" if EXPLAINED[c][0] == "str" else EXPLAINED[c][0] for c in f})
 
 # %% ../nbs/09g_publish.ipynb #b70a0012
