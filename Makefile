@@ -76,12 +76,12 @@ readme: $(STAMP)  ## README.md from the outputs stored in nbs/index.ipynb, which
 base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
 	@$(BIN)/corea-base
 
+SETS := benchmarks/real_sets.py benchmarks/overlap.py
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
-	@for f in $(filter-out benchmarks/real_sets.py benchmarks/overlap.py,$(wildcard benchmarks/*.py)); do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+	@for f in $(filter-out $(SETS),$(wildcard benchmarks/*.py)); do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
 
 sets: $(STAMP)  ## the paper's sets read, graded whole and held against each other (from COREA_DATA or the hub), into benchmarks/results
-	@$(BIN)/python benchmarks/real_sets.py
-	@$(BIN)/python benchmarks/overlap.py
+	@for f in $(SETS); do $(BIN)/python "$$f" || exit 1; done
 
 lab: $(STAMP)  ## the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARK', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths', 'value_logprobs',
-           'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'Batch', 'pad_rows', 'sample_rows',
-           'next_logprobs', 'TransformersEngine', 'VLLMEngine']
+           'is_hub', 'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'Batch', 'pad_rows',
+           'sample_rows', 'next_logprobs', 'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #053bdfcc
 import math, os, sys
@@ -129,13 +129,18 @@ def value_logprobs(
             for r in range(len(contexts))]
 
 # %% ../nbs/05_generate.ipynb #ab9aef91
+def is_hub(
+    name # a path, or a name
+) -> bool: # False for whatever there is on this disk
+    "Does it mean a repository of a model hub, as owner/name or owner/name@commit?"
+    return isinstance(name, str) and name.count("/") == 1 and name[0] not in "./~" and not Path(name).exists()
+
 def check_checkpoint(
     path, # a folder, or a repository of a model hub
 ) -> str: # the path; `CoreaError` if a folder is meant and it is no checkpoint
     "Say early what is wrong with a checkpoint folder."
     p, need = Path(path), "give a folder with config.json, model.safetensors and tokenizer.json"
-    hub = isinstance(path, str) and path.count("/") == 1 and path[0] not in "./~"
-    if hub and not p.exists(): return path
+    if is_hub(path): return path
     if not p.is_dir():
         raise CoreaError(f"no checkpoint folder {p}: {need}; `make base` makes the miniature's")
     for what, pattern in (("config.json", "config.json"), ("weights", "*.safetensors"),

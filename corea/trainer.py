@@ -10,7 +10,7 @@ import json, shutil
 from pathlib import Path
 from .answer import messages
 from .core import MODELS, CoreaError, append_records, read_records, set_seed, write_atomic
-from .generate import load_checkpoint
+from .generate import is_hub, load_checkpoint
 from .published import load_questions
 from .reward import make_rewards
 from transformers import PrinterCallback, TrainerCallback
@@ -117,10 +117,11 @@ def find_model(
     name # a folder in `MODELS`, a path, or a hub id, best pinned as id@commit
 ) -> str: # a folder; `CoreaError` if the hub does not give it
     "Where a checkpoint is: the miniature's own by name, a folder as given, else the hub's files, fetched once."
-    own, (repo, _, commit) = MODELS/str(name), str(name).partition("@")
+    own = MODELS/str(name)
     if (own/"config.json").exists(): return str(own)
-    if Path(name).exists() or repo.count("/") != 1 or repo[0] in "./~": return str(name)
+    if not is_hub(name): return str(name)
     from huggingface_hub import snapshot_download
+    repo, _, commit = name.partition("@")
     try: return snapshot_download(repo, revision=commit or None, allow_patterns=["*.json", "*.safetensors", "*.jinja", "merges.txt"])
     except Exception as e:      # whatever the network or the hub may raise
         raise CoreaError(f"could not fetch {name} from the hub ({type(e).__name__}): check the name and the network, or give a folder") from e
