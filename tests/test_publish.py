@@ -3,11 +3,11 @@ import dataclasses, json, os, re, subprocess, sys
 from types import SimpleNamespace
 import pandas as pd, pytest
 import corea.publish as publish
-from corea.core import FIGURES, MODELS, CoreaError, digest
+from corea.core import FIGURES, MODELS, CoreaError, digest, load_profile
 from corea.data import find_dataset, register
 from corea.experiments import COLUMNS
 from corea.metrics import auroc, ece
-from corea.publish import ALONE, EXPLAINED, HIDDEN, TABLES, check_public, public, push, usage
+from corea.publish import ALONE, EXPLAINED, HIDDEN, TABLES, check_public, data_table, public, push, usage
 from corea.records import load_records
 from corea.trainer import LOG
 
@@ -214,3 +214,9 @@ def test_told_before_anything_is_written(ran, hub, given, message):
 
 def test_nothing_was_run(ran):
     with pytest.raises(CoreaError, match="no records in .*run the profile first"): push("nothing", out=ran.out)
+
+def test_published_sets_are_told_with_source_and_licence():
+    f = data_table(load_profile("paper")).set_index("set")
+    assert f.source["`gsm8k`"] == "openai/gsm8k" and f.source["`deepmath`"] == "zwhe99/DeepMath-103K"
+    assert f.licence["`olympiadbench`"] == "Apache 2.0" and f.source["`olympiadbench`"].startswith("https://")
+    assert list(f.index[f.shown == "numbers only"]) == ["`gpqa`"]
