@@ -294,5 +294,5 @@ def engine_for(
     if llm and cfg.llm_server:
         name, folder = str(path), Path(path).is_dir()
         return ServerEngine(cfg.llm_server, None if folder else name, name if folder or is_hub(name) else None, cfg.batch_size, **kw)
-    if cfg.engine == "vllm": return VLLMEngine(path, cfg.batch_size, **dict(tensor_parallel_size=cfg.tensor_parallel) | kw)
+    if cfg.engine == "vllm": return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel) | kw)
     return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, **kw)
