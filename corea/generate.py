@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MARK', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths', 'value_logprobs',
-           'is_hub', 'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'Engine', 'Batch', 'pad_rows',
-           'sample_rows', 'next_logprobs', 'TransformersEngine', 'VLLMEngine']
+           'is_hub', 'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'free_memory', 'Engine', 'Batch',
+           'pad_rows', 'sample_rows', 'next_logprobs', 'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #053bdfcc
-import math, os, sys
+import gc, math, os, sys
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,6 +209,12 @@ def end_ids(
     return ends
 
 # %% ../nbs/05_generate.ipynb #765ee4ab
+def free_memory() -> None:
+    "Return what nothing refers to any more, a GPU's memory too."
+    import torch
+    gc.collect()
+    if torch.cuda.is_available(): torch.cuda.empty_cache()
+
 class Engine:
     "One call for every engine; a subclass supplies `_run` for one batch."
     def _setup(self, tokenizer, config, batch_size, name):
@@ -241,6 +247,11 @@ class Engine:
                 if not done.issuperset(keys):
                     yield from self._run([prompts[i] for i, _ in keys], keys, sampling, seed, b)
                 bar.update(len(keys))
+
+    def close(self):
+        "Give back the memory of the model; nothing more can be asked."
+        for part in ("model", "llm"): vars(self).pop(part, None)
+        free_memory()
 
 # %% ../nbs/05_generate.ipynb #4efa1f3c
 class Batch:

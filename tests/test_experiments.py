@@ -6,8 +6,10 @@ from contextlib import contextmanager
 import pandas as pd
 import pytest
 from corea.core import CoreaError, load_profile
-from corea.experiments import COLUMNS, run_folder, tidy, write_table
+from corea.data import load_questions
+from corea.experiments import COLUMNS, ask, opened, run_folder, tidy, write_table
 from corea.plan import chains, work_of
+from corea.trainer import find_model
 
 def start(folder, *more):
     "The command-line run of `smoke` in a process group of its own."
@@ -89,6 +91,32 @@ def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken,
     again = json.loads((experiments.run(load_profile("smoke", max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
     assert again["config"] == first["config"] | {"max_drop": 0.02}
     assert {k: again[k] for k in again if k != "config"} == {k: first[k] for k in first if k != "config"}
+
+def test_an_unfinished_shard_keeps_its_answers(tmp_path):
+    "The engine dies; what it had answered is not asked again, a torn line is, and the shard comes out the same."
+    questions, how, asked = load_questions("calc", "dev", 5), (2, 0.6, 80), []
+    class Dies:
+        "The real engine, up to a number of answers."
+        def __init__(self, engine, after): self.engine, self.after = engine, after
+        def __getattr__(self, name): return getattr(self.engine, name)
+        def generate(self, *a, **kw):
+            for n, c in enumerate(self.engine.generate(*a, **kw)):
+                if n == self.after: raise CoreaError("the engine died")
+                asked.append((c.index, c.sample))
+                yield c
+    with opened(load_profile("smoke", batch_size=4), find_model("slm")) as engine:
+        whole = ask(engine, "base", questions, tmp_path/"whole.jsonl", *how)
+        path, told = tmp_path/"calc.jsonl", []
+        with pytest.raises(CoreaError, match="died"): ask(lambda: Dies(engine(), 7), "base", questions, path, *how, tick=told.append)
+        assert not path.exists() and told == [4]
+        part = tmp_path/".calc.jsonl.part"
+        part.write_text(part.read_text()[:-20])     # the seventh answer is torn
+        first, told = asked.copy(), []
+        asked.clear()
+        assert ask(lambda: Dies(engine(), 99), "base", questions, path, *how, tick=told.append) == whole
+    assert len(asked) == 6 and not set(first[:4]) & set(asked), "a batch that was kept whole was asked again"
+    assert sum(told) == 10 and not part.exists()
+    assert path.read_bytes() == (tmp_path/"whole.jsonl").read_bytes()
 
 def test_folder_follows_the_configuration():
     a, b = (run_folder(load_profile("smoke", **k)) for k in ({}, {"lr": 1e-5}))
