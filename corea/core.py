@@ -185,6 +185,8 @@ PROFILES = {
         save_every=5, probe_questions=256, router_questions=128, router_samples=4, batch_size=512, processes=1, sharding="none",
         tensor_parallel=1),
 }
+PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
+    engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 
 LAYOUT = ("workers", "processes", "micro_batch", "sharding", "rollouts_by", "tensor_parallel", "report_to")
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORDERED', 'PUBLISHED', 'read_gsm8k', 'read_math500', 'read_math', 'read_olympiadbench', 'read_deepmath', 'normal',
-           'choices', 'read_commonsenseqa', 'read_gpqa', 'Source', 'raw_rows', 'hub_rows', 'order', 'committed', 'Cut',
-           'Published']
+           'choices', 'read_commonsenseqa', 'read_gpqa', 'Source', 'raw_rows', 'stand_ins', 'hub_rows', 'order',
+           'committed', 'Cut', 'Published']
 
 # %% ../nbs/01a_published.ipynb #ed8b3972
 import json, os, random, re
@@ -119,6 +119,14 @@ def raw_rows(
         write_atomic(kept, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in hub_rows(s)))
         yield from (row for _, row in json_lines(kept))
 
+@lru_cache
+def stand_ins(
+    root # a folder as `COREA_DATA` names it, or None
+) -> dict: # name of a source -> digest of the rows that stand in for it there
+    "The sources whose rows in a folder are not the published ones."
+    path = Path(root or "")/"sets"/"stand-in.json"
+    return json.loads(path.read_text()) if root and path.is_file() else {}
+
 def hub_rows(
     s # a `Source`
 ): # yields dicts as published; `CoreaError` says what to do
@@ -172,7 +180,9 @@ class Published:
 
     @property
     def revision(self):
-        "Commit of the test split, and a digest of what all splits are cut from."
+        "Commit of the test split, and a digest of what all splits are cut from; of rows that only stand in, their own."
+        if mine := {c.source.name for c in self.splits.values()} & (known := stand_ins(os.environ.get("COREA_DATA"))).keys():
+            return "stand-in-" + digest(sorted((name, known[name]) for name in mine))
         cuts = [[k, c.source.name, c.source.revision, c.n, c.start, c.stop] for k, c in self.splits.items()]
         return f"{self.splits['test'].source.revision[:12]}-{digest(cuts)[:8]}"
 
@@ -239,7 +249,7 @@ def _read(s, split, root):
     if len(kept) < cut.n:
         raise CoreaError(f"{source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs {cut.n}; the first passed over is "
                          f"{passed[0][0]} ({passed[0][1]}): get revision {source.revision[:12]} of {source.hub}")
-    if source.content and not drawn and digest([[r["question"], r["gold"]] for r in kept]) != source.content:
+    if source.content and not drawn and source.name not in stand_ins(root) and digest([[r["question"], r["gold"]] for r in kept]) != source.content:
         raise CoreaError(f"{source.name} differs from revision {source.revision[:12]}, in some question or gold answer: load that one")
     return kept, passed
 
