@@ -3,18 +3,23 @@
     python tests/server.py --model CHECKPOINT --port 8000        as a process, with the options of vLLM's that it needs
 """
 import argparse, json, os, socket, struct, sys, threading, time
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+import torch
+from transformers import GenerationConfig, TopPLogitsWarper
+from corea.generate import end_ids, finish, load_checkpoint, next_logprobs, pad_rows
 
 class Double(ThreadingHTTPServer):
     "The server; `faults` are used up one a POST, `seen` keeps what was asked."
     request_queue_size, daemon_threads = 128, True
     def __init__(self, path, port=0):
-        from corea.generate import end_ids, load_checkpoint
         super().__init__(("127.0.0.1", port), Handler)
         self.model, self.tokenizer = load_checkpoint(path)
         self.ends, self.path = end_ids(self.tokenizer, self.model.config), str(path)
-        self.faults, self.seen, self.lock = [], [], threading.Lock()
+        self.faults, self.seen, self.lock, self.waiting = [], [], threading.Lock(), Queue()
+        threading.Thread(target=self.work, daemon=True).start()
         self.url, self.limit = f"http://127.0.0.1:{self.server_port}", self.model.config.max_position_embeddings
     def __enter__(self):
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -24,15 +29,39 @@ class Double(ThreadingHTTPServer):
 
     def write(self, prompt, max_tokens, temperature=1.0, top_p=1.0, seed=None, stop=(), logprobs=None, logprob_token_ids=(), **_):
         "Ids, their log-probabilities, those of the tokens named or likeliest at each place, and why it ended."
-        from corea.generate import Sampling, finish, next_logprobs, sample_rows
-        decode = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True)
-        with self.lock:
-            [ids] = sample_rows(self.model, [prompt], Sampling(temperature, top_p, max_tokens), seed or 0, self.ends, min(self.ends))
-            ids, text, why = finish(ids, decode, self.ends, stop)
-            [lp] = next_logprobs(self.model, [[*prompt, *ids]], [len(ids) + 1], min(self.ends))
+        decode, answer = lambda ids: self.tokenizer.decode(ids, skip_special_tokens=True), Future()
+        self.waiting.put(((max_tokens, temperature, top_p), prompt, seed or 0, answer))
+        ids, lp = answer.result()
+        ids, text, why = finish(ids, decode, self.ends, stop)
+        lp = lp[:len(ids)+1]
         named = lambda row: logprob_token_ids or row.topk(min(logprobs or 1, len(row))).indices.tolist()
         tops = [{t: row[t].item() for t in [i, *named(row)]} for i, row in zip(ids, lp)]
         return ids, text, why, lp[range(len(ids)), ids].tolist(), tops
+
+    def work(self):
+        "Answer what waits, together, as vLLM does; each request draws from a generator of its own."
+        held = []
+        while True:
+            held += [self.waiting.get()] if not held else []
+            while not self.waiting.empty() and len(held) < 64: held.append(self.waiting.get())
+            some = [h for h in held if h[0] == held[0][0]]
+            held = [h for h in held if h[0] != held[0][0]]
+            how, prompts, seeds, answers = some[0][0], *zip(*(h[1:] for h in some))
+            try: found = self.sample(list(prompts), seeds, *how)
+            except Exception as e: [a.set_exception(e) for a in answers]
+            else: [a.set_result(f) for a, f in zip(answers, found)]
+
+    def sample(self, prompts, seeds, max_tokens, temperature, top_p):
+        pad, sources = min(self.ends), [torch.Generator().manual_seed(s) for s in seeds]
+        def noise(ids, scores):     # the largest of scores with Gumbel noise is a draw from their softmax
+            if not temperature: return scores
+            scores = TopPLogitsWarper(top_p)(ids, scores / temperature) if top_p < 1 else scores / temperature
+            return scores - torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g) for g in sources]).log()
+        ids, mask = pad_rows(prompts, pad, left=True)
+        config = GenerationConfig(max_new_tokens=max_tokens, eos_token_id=sorted(self.ends), pad_token_id=pad)
+        with torch.no_grad(): out = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[noise])
+        rows = [finish(r, lambda _: "", self.ends)[0] for r in out[:, ids.shape[1]:].tolist()]
+        return list(zip(rows, next_logprobs(self.model, [[*p, *r] for p, r in zip(prompts, rows)], [len(r) + 1 for r in rows], pad)))
 
     def completions(self, ask):
         prompts = ask.pop("prompt")

@@ -2,12 +2,12 @@
 
 Three kills by default; COREA_KILLS=10 for the longer trial."""
 import json, os, random, signal, subprocess, sys, time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 import pandas as pd
 import pytest
 from corea.core import CoreaError, load_profile
 from corea.data import load_questions
-from corea.experiments import COLUMNS, ask, opened, run_folder, tidy, write_table
+from corea.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
 from corea.plan import chains, work_of
 from corea.trainer import find_model
 
@@ -104,16 +104,16 @@ def test_an_unfinished_shard_keeps_its_answers(tmp_path):
                 if n == self.after: raise CoreaError("the engine died")
                 asked.append((c.index, c.sample))
                 yield c
-    with opened(load_profile("smoke", batch_size=4), find_model("slm")) as engine:
+    with closing(LazyEngine(load_profile("smoke", batch_size=4), find_model("slm"))) as engine:
         whole = ask(engine, "base", questions, tmp_path/"whole.jsonl", *how)
         path, told = tmp_path/"calc.jsonl", []
-        with pytest.raises(CoreaError, match="died"): ask(lambda: Dies(engine(), 7), "base", questions, path, *how, tick=told.append)
+        with pytest.raises(CoreaError, match="died"): ask(Dies(engine, 7), "base", questions, path, *how, tick=told.append)
         assert not path.exists() and told == [4]
         part = tmp_path/".calc.jsonl.part"
         part.write_text(part.read_text()[:-20])     # the seventh answer is torn
         first, told = asked.copy(), []
         asked.clear()
-        assert ask(lambda: Dies(engine(), 99), "base", questions, path, *how, tick=told.append) == whole
+        assert ask(Dies(engine, 99), "base", questions, path, *how, tick=told.append) == whole
     assert len(asked) == 6 and not set(first[:4]) & set(asked), "a batch that was kept whole was asked again"
     assert sum(told) == 10 and not part.exists()
     assert path.read_bytes() == (tmp_path/"whole.jsonl").read_bytes()

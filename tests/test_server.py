@@ -209,7 +209,7 @@ def test_the_key_is_sent_and_never_shown(server, folder, quick, monkeypatch, cap
     questions = [dict(id=str(i), question=q, gold="1", kind="exact", dataset="calc", domain="in") for i, q in enumerate(QUESTIONS)]
     rows = ask(e, "llm", questions, tmp_path/"records.jsonl", 2, 1.0, 40)
     shown += [(tmp_path/"records.jsonl").read_text(), caplog.text]
-    assert len(rows) == 6 and {r["engine"] for r in rows} == {"ServerEngine"}
+    assert len(rows) == 6 and {r["engine"] for r in rows} == {e.name}
     assert {h["Authorization"] for _, h, _ in server.seen} == {f"Bearer {key}"}
     assert not any(key in text for text in shown)
 
