@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import FIGURES, Config, CoreaError, load_profile, write_atomic
-from .data import DATASETS
+from .published import find_dataset
 
 # %% ../nbs/09a_records.ipynb #1281576c
 class System(NamedTuple):
@@ -94,7 +94,7 @@ def made_up(
     said[own.random(size) < .1] = np.nan # a confidence may be missing
     scores = dict(probe=easy, router=easy, router_prompt_tokens=9, router_completion_tokens=1)
     return pd.DataFrame(dict(
-        split=split, dataset=dataset, domain=DATASETS[dataset].domain,
+        split=split, dataset=dataset, domain=find_dataset(dataset).domain,
         question_id=np.repeat([f"{dataset}-{i:03}" for i in range(n)], cfg.samples),
         sample=np.tile(range(cfg.samples), n), correct=right.astype(int), confidence=said,
         expected_confidence=.9 * said + .05, avg_prob=.8 + .2 * easy,

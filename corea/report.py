@@ -177,12 +177,14 @@ def what_ran(
     r, c = st.records.run, st.cfg
     p, minutes = r.get("provenance", {}), r.get("seconds", np.nan) / 60
     parts = ", ".join(f"{k} {s / 60:.0f}" for k, s in r.get("stages", {}).items())
+    asked = lambda split, n: r.get("questions", {}).get(split, {}).values() or [n]
+    span = lambda ns: f"{min(ns)}" if len(set(ns)) == 1 else f"{min(ns)} to {max(ns)}"
     rows = dict(
         profile=c.profile, run=r.get("run"), models=", ".join(sorted({k[0] for k in st.records.cells})),
         training=f"{c.steps} steps of {c.questions_per_step} questions x {c.rollouts} rollouts",
         seeds=", ".join(map(str, c.seeds)),
-        questions=f"{c.n_test} test and {c.n_calibration} calibration questions a data set,"
-                  f" {c.samples} answers each",
+        questions=f"{span(asked('test', c.n_test))} test and {span(asked('calibration', c.n_calibration))} calibration questions"
+                  f" a data set, {c.samples} answers each",
         wall_clock=f"{number(minutes)} minutes" if np.isfinite(minutes) else "–",
         minutes_of_each_part=f"{parts}; summed over {c.workers} processes" if parts else "–",
         hardware=f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}",
