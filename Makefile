@@ -3,17 +3,23 @@ SHELL   := /bin/bash
 PROFILE ?= laptop
 BIN     := .venv/bin
 STAMP   := .venv/.installed
+# The extras of pyproject.toml to install: those that .venv has, unless others are named, such as EXTRAS=dev,gpu for a GPU with vLLM.
+HAVE    := $(shell cat .venv/.installed 2>/dev/null)
+USUAL   := dev,train
+ifndef EXTRAS
+EXTRAS  := $(or $(HAVE),$(USUAL))
+endif
 RESULTS := $(BIN)/python -m papermill nbs/10_results.ipynb
 # Two threads on two busy cores make a training step several times slower than one does.
 export OMP_NUM_THREADS := 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
-export PROFILE
+export PROFILE EXTRAS
 
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures test vllm export readme base bench sets lab clean
+.PHONY: help setup results figures standin test gpu vllm export readme base bench sets lab clean other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -21,24 +27,26 @@ help:  ## this list
 
 setup: $(STAMP)  ## .venv with the pinned packages; every other target sees to it by itself
 
-$(STAMP): constraints.txt pyproject.toml
+$(STAMP): constraints.txt pyproject.toml $(if $(filter-out $(HAVE),$(value EXTRAS)),other-extras)
 	@bash .ci/setup
 
+# `corea name` refuses an unknown profile and settles `auto`; whatever follows goes by the name that it gave.
 results: $(STAMP)  ## the main job, from nothing to paper_figures/laptop; PROFILE=smoke proves the plumbing in minutes
-	@$(BIN)/python -c 'import os; from corea.core import PROFILES; p = os.environ["PROFILE"]; \
-	  p in PROFILES or exit(f"unknown profile {p!r}: make results PROFILE=" + "|".join(PROFILES))'
-	@mkdir -p "artifacts/$$PROFILE"
-	@$(call say,"1/2  training and asking the models of profile $$PROFILE")
-	@$(BIN)/corea-run "$$PROFILE"
-	@$(call say,"2/2  tables and figures")
-	@$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE"
-	@$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
+	@PROFILE=$$($(BIN)/corea name -- "$$PROFILE") && mkdir -p "artifacts/$$PROFILE" && \
+	$(call say,"1/2  training and asking the models of profile $$PROFILE") && \
+	$(BIN)/corea run "$$PROFILE" && \
+	$(call say,"2/2  tables and figures") && \
+	$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE" && \
+	$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
 
 figures: $(STAMP)  ## every table and figure again, from the committed records, in a minute
 	@mkdir -p artifacts/figures
 	@$(call say,"redrawing paper_figures/laptop from its records")
 	@$(RESULTS) artifacts/figures/10_results.ipynb -k python3 -p profile laptop -p redraw True
 	@$(call say,"tables and figures: paper_figures/laptop · the notebook: artifacts/figures/10_results.ipynb")
+
+standin: $(STAMP)  ## gpu-ci rehearsed without a GPU: made-up rows in real form, an LLM behind a server, two training processes
+	@$(BIN)/python tests/standin.py
 
 test: export TQDM_DISABLE := 1
 test: $(STAMP)  ## every test, as CI runs them
@@ -51,6 +59,10 @@ test: $(STAMP)  ## every test, as CI runs them
 	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
 	@$(call say,"3/3  pytest and 10_results through papermill")
 	@$(BIN)/python -m pytest -q --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
+
+gpu: $(STAMP)  ## what wants a GPU: the cells marked so, and the engine contract on vLLM; first EXTRAS=dev,gpu make setup
+	@$(BIN)/nbdev_test --flags "gpu vllm" --n_workers 0 --do_print --timing --skip_file_glob '10_*'
+	@COREA_VLLM_PYTHON="$$PWD/$(BIN)/python" $(BIN)/python -m pytest -q tests/test_generate.py tests/test_server.py -k vllm
 
 # vLLM has an environment of its own; its CPU build wants none of the packages that come with torch's CUDA builds.
 VLLM := .venv-vllm/bin/python

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'LazyEngine', 'ask', 'ask_all', 'ask_snapshots', 'ask_train', 'teach_scores', 'locked', 'timed', 'Progress',
            'watch', 'start_worker', 'pool', 'run_chain', 'write_table', 'collect', 'tidy', 'weights_of', 'run_folder',
-           'stage_seconds', 'run', 'main']
+           'stage_seconds', 'run']
 
 # %% ../nbs/09_experiments.ipynb #24f7b8f7
-import dataclasses, fcntl, gzip, hashlib, json, math, multiprocessing, os, re, shutil, sys, threading, time
+import dataclasses, fcntl, gzip, hashlib, json, math, multiprocessing, os, re, shutil, threading, time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
@@ -390,15 +390,3 @@ def run(
                     data={d: find_dataset(d).revision for d in cfg.datasets}, questions=questions, provenance=ran["provenance"])
         write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
     return out
-
-# %% ../nbs/09_experiments.ipynb #dfe84d90
-def main():
-    "Command line: run a profile and gather its records."
-    import argparse
-    p = argparse.ArgumentParser(description="Run what is missing of a profile; stopped, it goes on where it was.")
-    p.add_argument("profile", nargs="?", default="laptop")
-    p.add_argument("--out", help="folder for the records (default: paper_figures/<profile>/records)")
-    p.add_argument("--cluster", help="address or scheduler file of a Dask cluster whose workers see this folder")
-    args = p.parse_args()
-    try: print(run(load_profile(args.profile), args.out, cluster=args.cluster))
-    except CoreaError as e: sys.exit(f"corea: {e}")

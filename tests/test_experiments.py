@@ -14,7 +14,7 @@ from corea.trainer import find_model
 def start(folder, *more):
     "The command-line run of `smoke` in a process group of its own."
     env = os.environ | {"COREA_ARTIFACTS": str(folder/"artifacts")}
-    command = [sys.executable, "-c", "from corea.experiments import main; main()", "smoke", "--out", str(folder/"records"), *more]
+    command = [sys.executable, "-c", "import sys; from corea.command import main; sys.exit(main())", "run", "smoke", "--out", str(folder/"records"), *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 def records(folder):
