@@ -15,12 +15,13 @@ from contextlib import closing, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 import numpy as np, pandas as pd
-from .answer import grade, parse, prompt
+from .answer import parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
 from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, digest, load_profile, provenance,
                         read_records, write_atomic)
 from .data import public_text
 from .generate import Sampling, free_memory, load_checkpoint
+from .grading import grade_all
 from .plan import chains, fit, how_many, llm_config, training, weight, work_of
 from .published import find_dataset, load_questions
 from .server import engine_for
@@ -79,7 +80,8 @@ def ask(
             if len(rows) - told >= engine.batch_size:
                 tick(len(rows) - told)
                 told = len(rows)
-    for r in rows: r["correct"] = grade(r["answer"], known[r["question_id"]]["gold"], known[r["question_id"]]["kind"])
+    pairs = [(r["answer"], known[r["question_id"]]["gold"], known[r["question_id"]]["kind"]) for r in rows]
+    for r, right in zip(rows, grade_all(pairs)): r["correct"] = right
     rows.sort(key=lambda r: (r["question_id"], r["sample"]))
     write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
     part.unlink()

@@ -12,8 +12,9 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
-from .answer import grade, parse
+from .answer import parse
 from .core import CoreaError
+from .grading import grade_all
 from .metrics import auroc, ece, output_ratio, pass_at_1
 
 # %% ../nbs/04_reward.ipynb #51a1227b
@@ -89,7 +90,7 @@ class Batch(NamedTuple):
 @lru_cache(maxsize=2)
 def _read(texts, golds, kinds, questions):
     parsed = [parse(text) for text in texts]
-    correct = [grade(q.answer, gold, kind) for q, gold, kind in zip(parsed, golds, kinds)]
+    correct = grade_all(zip((q.answer for q in parsed), golds, kinds))
     confidence = [q.confidence for q in parsed]
     allowed = [{"LATIN", "GREEK"} | scripts(question) for question in questions]
     checks = [(scripts(text) <= a, q.answer is not None, q.confidence is not None)

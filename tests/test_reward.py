@@ -144,7 +144,7 @@ def test_plain_floats_whatever_the_form_of_a_completion(method):
         assert f(**columns([])) == []
 
 def test_each_completion_is_parsed_and_graded_once_per_batch(monkeypatch):
-    calls = {"parse": 0, "grade": 0}
+    calls = {"parse": 0, "grade_all": 0}
     def counted(name, f):
         def g(*args):
             calls[name] += 1
@@ -154,9 +154,9 @@ def test_each_completion_is_parsed_and_graded_once_per_batch(monkeypatch):
     reward._read.cache_clear()
     rows = [(True, .9, "a"), (False, .3, "a"), (True, None, "b")]
     for f in make_rewards("l1"): f(**columns(rows, chat=True))
-    assert calls == {"parse": 3, "grade": 3}
+    assert calls == {"parse": 3, "grade_all": 1}
     for f in make_rewards("l1"): f(**columns(rows[:2]))
-    assert calls == {"parse": 5, "grade": 5}
+    assert calls == {"parse": 5, "grade_all": 2}
 
 def test_an_edited_batch_is_read_anew():
     args = columns([(True, .9, "a"), (True, .9, "a")])
