@@ -214,9 +214,9 @@ def load_records(
         raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
-    name, cfg = lambda p: p.name.split(".")[0].split("_")[-1], config_of(run)
+    name, cfg = lambda p: p.name.split(".")[0].removeprefix("steps_").removeprefix("train_"), config_of(run)
     cells = {(name(p), *key): f.reset_index(drop=True) for p in sorted(folder.glob("*.csv.gz"))
-             if "_" not in p.name
+             if not p.name.startswith("steps_")
              for key, f in read_table(p).groupby(["split", "dataset"], sort=False)}
     check_cells(cells, cfg, folder, run.get("questions", {}))
     steps = {name(p): read_table(p, ["step"]) for p in sorted(folder.glob("steps_*.csv.gz"))}

@@ -1,7 +1,7 @@
 "The paper's numbers agree with one another; records that cannot be used are refused in one line."
 import gzip, json
 import numpy as np, pandas as pd, pytest
-from corea.core import FIGURES, ROOT, CoreaError
+from corea.core import FIGURES, ROOT, CoreaError, load_profile
 from corea.data import DATASETS
 from corea.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value
 
@@ -103,3 +103,10 @@ def test_made_up_records_never_replace_others(folder):
 def test_what_is_committed_was_run_on_these_questions(profile):
     run = json.loads((FIGURES/profile/"records"/"run.json").read_text())
     assert run["data"] == {d: s.revision for d, s in DATASETS.items()}
+
+def test_a_method_may_have_an_underscore(tmp_path):
+    cfg = load_profile("smoke", methods=("l1", "sample_l1", "loo_l2"))
+    r = load_records(made_up_records(tmp_path, cfg))
+    assert {m for m, *_ in r.cells} == {"llm", "base", "control-s0", "l1-s0", "sample_l1-s0", "loo_l2-s0"}
+    assert r.steps.keys() == {"base", "l1-s0", "sample_l1-s0", "loo_l2-s0"} and r.train.keys() == {"l1-s0", "sample_l1-s0", "loo_l2-s0"}
+    assert r.seeds("sample_l1") == [(0, "sample_l1-s0")]
