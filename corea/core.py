@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'LAYOUT', 'PINNED',
            'CoreaError', 'Config', 'cards', 'pick_profile', 'load_profile', 'digest', 'write_atomic', 'Record',
-           'append_records', 'read_records', 'set_seed', 'provenance', 'check_versions']
+           'append_records', 'read_records', 'set_seed', 'provenance', 'die_with', 'check_versions']
 
 # %% ../nbs/00_core.ipynb #252b32a2
-import dataclasses, errno, hashlib, json, math, os, platform, random, subprocess
+import dataclasses, errno, hashlib, json, math, os, platform, random, subprocess, threading, time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -317,6 +317,16 @@ def provenance() -> dict: # versions, hardware, commit (None outside git)
     return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "corea", "nbs/models")),
             "python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
             "cores": os.cpu_count(), "packages": {p: version(p) for p in packages}}
+
+# %% ../nbs/00_core.ipynb #bf463773
+def die_with(
+    parent # process that this one is not to outlive
+) -> None:
+    "End this process when its parent ends, however that came about."
+    def watch():
+        while os.getppid() == parent: time.sleep(0.5)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 # %% ../nbs/00_core.ipynb #c3e50002
 PINNED = ("torch", "transformers", "trl", "vllm", "datasets", "accelerate", "peft", "tokenizers", "numpy", "math-verify", "reasoning_gym")

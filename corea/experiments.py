@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
-from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, digest, load_profile, provenance,
-                        read_records, write_atomic)
+from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, load_profile,
+                        provenance, read_records, write_atomic)
 from .data import public_text
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
@@ -224,10 +224,7 @@ def start_worker(
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    def outlived():
-        while os.getppid() == parent: time.sleep(0.5)
-        os._exit(1)
-    if parent: threading.Thread(target=outlived, daemon=True).start()
+    if parent: die_with(parent)
 
 @contextmanager
 def pool(
@@ -259,7 +256,7 @@ def run_chain(
         if lesson := training(cfg, name, method):
             start, reward = lesson
             with clock("train"): path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
-        else: path = find_model(own.slm)
+        else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
         tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
         with closing(LazyEngine(own, str(path), llm=name == "llm")) as engine:
             with clock("ask"): ask_all(cfg, engine, name, answers, tick)
@@ -338,7 +335,8 @@ def run_folder(
 ) -> Path: # artifacts/<profile>/<digest>
     "Where a configuration keeps its work."
     revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
-    weights = {name: weights_of(name) for name in {cfg.slm, cfg.llm, *([cfg.control] if cfg.control_seeds else [])}}
+    here = {cfg.slm, *([cfg.control] if cfg.control_seeds else []), *([] if cfg.llm_server else [cfg.llm])}
+    weights = {name: weights_of(name) for name in here}
     key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop")}, weights, revisions]
     return ARTIFACTS/cfg.profile/digest(key)
 

@@ -15,6 +15,7 @@ from multiprocessing.util import Finalize
 from types import ModuleType
 from pebble import ProcessPool
 from .answer import easy, math_verify, same_value
+from .core import die_with
 
 # %% ../nbs/02a_grading.ipynb #3b187dea
 _most = [math.inf]      # of a worker: GB that it may be left with after a pair
@@ -30,10 +31,7 @@ def begin(
     memory  # GB that a pair may take
 ) -> None:
     "math-verify loaded, a wall around the memory, and an end when the parent ends."
-    def outlived():
-        while os.getppid() == parent: time.sleep(0.5)
-        os._exit(1)
-    threading.Thread(target=outlived, daemon=True).start()
+    die_with(parent)
     math_verify()
     space, resident = held()
     _most[0] = resident + memory / 2
