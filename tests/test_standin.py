@@ -20,7 +20,7 @@ def ran(tmp_path_factory):
     settings = [x for k, v in (LITTLE | dict(llm_server=url)).items() for x in ("--set", f"{k}={json.dumps(v)}")]
     env = os.environ | dict(COREA_DATA=str(folder/"data"), COREA_ARTIFACTS=str(folder/"artifacts"))
     with standin.server(url, folder/"server.log"):
-        done = subprocess.run([sys.executable, "-m", "corea.command", "run", "stand-in", "--out", str(folder/"records"), *settings], env=env,
+        done = subprocess.run([sys.executable, "-c", "import sys; from corea.command import main; sys.exit(main())", "run", "stand-in", "--out", str(folder/"records"), *settings], env=env,
                               capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
