@@ -214,7 +214,8 @@ def json_lines(
             if not line.strip(): continue
             try: yield i, json.loads(line.decode())
             except UnicodeDecodeError as e: raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
-            except json.JSONDecodeError as e: raise CoreaError(f"{path}, line {i}: not JSON ({e.msg})") from e
+            except ValueError as e:     # not JSON, or a number of thousands of digits
+                raise CoreaError(f"{path}, line {i}: not JSON ({getattr(e, 'msg', 'a number too long')})") from e
             except RecursionError as e: raise CoreaError(f"{path}, line {i}: JSON nested too deep") from e
 
 def read_questions(

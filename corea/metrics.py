@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SLAB', 'columns', 'ratio', 'plain', 'runs', 'tied', 'over', 'average', 'pass_at_1', 'output_ratio', 'brier',
            'bin_sums', 'ece', 'reliability', 'auroc', 'risk_coverage', 'aurc', 'below', 'deferral_curve', 'chord',
-           'random_deferral', 'ibc_lift', 'oracle_curve', 'bootstrap_weights', 'interval', 'seed_spread']
+           'random_deferral', 'ibc_lift', 'oracle_curve', 'gain_over_chord', 'benefit_auroc', 'bootstrap_weights',
+           'interval', 'seed_spread']
 
 # %% ../nbs/03_metrics.ipynb #ad349339
 import math
@@ -299,6 +300,42 @@ def oracle_curve(
         return ratio(np.stack(sums, 1), w.sum(-1)[:, None, None])
     out = np.moveaxis(over(curves, len(slm), weights), -2, 0)
     return dict(zip(("pass1", "cost", "llm_share"), out))
+
+# %% ../nbs/03_metrics.ipynb #f6d9cdee
+def gain_over_chord(
+    score,                    # (n,) any real score; nan defers first
+    slm_correct, llm_correct, # (n,) 0 or 1, of the same question and sample
+    slm_cost, llm_cost,       # (n,) cost of each answer; the LLM's is paid on top when deferred
+    weights=None              # (..., n)
+): # (...): accuracy won over the chord, mean from the SLM's cost to the LLM's; nan if the LLM is not dearer
+    "How far a cascade lies above the two-model chord on average, all thresholds together."
+    s, slm, c_slm, llm, c_llm = columns(score=score, slm_correct=slm_correct, slm_cost=slm_cost,
+                                        llm_correct=llm_correct, llm_cost=llm_cost)
+    s = np.where(np.isnan(s), -np.inf, s)
+    rows = np.argsort(s, kind="stable")
+    starts = runs(s[rows])
+    def gain(w):
+        d, total = w[:, rows], w.sum(-1, keepdims=True)
+        def path(first, more): # means after deferring ever more
+            later = np.cumsum(tied(d * more[rows], starts), -1)
+            return ratio((w @ first)[:, None] + np.pad(later, ((0, 0), (1, 0))), total)
+        cost, acc = path(c_slm, c_llm), path(slm, llm - slm)
+        end, reached = ratio((w @ c_llm)[:, None], total), ratio((w @ llm)[:, None], total)
+        x = np.minimum(cost, end) # what costs more than the LLM alone does not count
+        part = np.nan_to_num(ratio(np.diff(x), np.diff(cost)))
+        area = (np.diff(x) * (acc[:, :-1] + part * np.diff(acc) / 2)).sum(-1)
+        wide = end - cost[:, :1]
+        return ratio(area, np.where(wide > 1e-9 * end, wide, 0)[:, 0]) - ((acc[:, :1] + reached) / 2)[:, 0]
+    return over(gain, len(s), weights)
+
+def benefit_auroc(
+    score,                    # (n,) any real score; nan counts as lowest, for it defers first
+    slm_correct, llm_correct, # (n,) 0 or 1, of the same question and sample
+    weights=None              # (..., n)
+): # (...): in [0, 1]; 1/2 is a coin; nan if deferring helps no question, or every one
+    "AUROC of a low score as the sign of a question that the LLM gets right and the SLM wrong."
+    s, slm, llm = columns(score=score, slm_correct=slm_correct, llm_correct=llm_correct)
+    return auroc(np.where(np.isnan(s), -np.inf, s), 1 - (1 - slm) * llm, weights)
 
 # %% ../nbs/03_metrics.ipynb #0649f804
 def bootstrap_weights(

@@ -25,6 +25,7 @@ def each_metric(conf, slm, llm, c0, c1, w=None):
     out |= {f.__name__: f(conf, slm, weights=w) for f in (m.brier, m.auroc, m.aurc)}
     out |= {"pass_at_1": m.pass_at_1(slm, w), "output_ratio": m.output_ratio(conf, w), "average": m.average(c1, w),
             "bins": m.bin_sums(conf, slm, weights=w)}
+    out |= {"gain": m.gain_over_chord(conf, slm, llm, c0, c1, w), "benefit": m.benefit_auroc(conf, slm, llm, w)}
     out |= {f"curve {k}": v for k, v in m.deferral_curve(conf, slm, llm, c0, c1, taus, w).items()}
     oracle = m.oracle_curve(slm, llm, c0, c1, 2, w) # its ends; what lies between is checked below
     return out | {f"oracle {k}": v for k, v in oracle.items()}
@@ -61,7 +62,7 @@ def test_slabs_do_not_show(monkeypatch):
 
 def test_a_thousand_replicates_stay_below_300_mb():
     rng = np.random.default_rng(0)
-    table = [rng.random(6000), *rng.integers(0, 2, (2, 6000)), *rng.uniform(1, 5, (2, 6000))]
+    table = [rng.random(6000), *rng.integers(0, 2, (2, 6000)), *rng.uniform([[1], [6]], [[5], [9]], (2, 6000))]
     tracemalloc.start()
     try:
         w = m.bootstrap_weights(np.repeat(np.arange(1500), 4))
@@ -206,6 +207,29 @@ def test_a_score_worth_nothing_is_random_deferral():
     assert_allclose(at["pass1"], m.random_deferral(at["llm_share"], .5, .8), atol=.01)
     assert (at["pass1"] < m.chord(at["cost"], (1, .5), (4, .8))).all() # it pays twice
     assert (m.ibc_lift((at["cost"], at["pass1"]), (1, .5), (4, .8)) < 0).all()
+
+@given(rows)
+def test_gain_is_the_area_between_curve_and_chord(rows):
+    if not rows: return
+    score, slm, llm, c0, c1, _ = unzip(rows)
+    gain = m.gain_over_chord(score, slm, llm, c0, c1)
+    if c1.mean() <= c0.mean(): return assert_equal(gain, np.nan)
+    at = m.deferral_curve(score, slm, llm, c0, c1, [-np.inf, *np.unique(score[~np.isnan(score)]), np.inf])
+    x = np.r_[c0.mean(), at["cost"]]    # missing scores are deferred at every threshold: the curve begins before them
+    y = np.r_[slm.mean(), at["pass1"]]
+    grid = np.unique(np.r_[x[x < c1.mean()], c1.mean()])
+    height = np.interp(grid, x, y) - m.chord(grid, (c0.mean(), slm.mean()), (c1.mean(), llm.mean()))
+    assert_allclose(gain, np.trapezoid(height, grid) / (c1.mean() - c0.mean()), atol=1e-9)
+
+@given(rows)
+def test_gain_over_a_coin_is_what_is_helped_less_what_is_spoilt(rows):
+    if not rows: return
+    score, slm, llm, *_ = unzip(rows)
+    low = np.where(np.isnan(score), -1, score)
+    def part(event): return event.mean() * (1 - event.mean()) * np.nan_to_num(m.auroc(low, 1 - event) - .5)
+    gain = m.gain_over_chord(score, slm, llm, 0 * slm, 0 * slm + 1)
+    assert_allclose(gain, part((1 - slm) * llm) - part(slm * (1 - llm)), atol=1e-9)
+    assert_equal(m.benefit_auroc(score, slm, llm), m.auroc(low, 1 - (1 - slm) * llm))
 
 @given(st.floats(1, 5), st.floats(1, 9), st.floats(.1, .9), st.floats(-.4, .4))
 def test_lift_has_the_sign_of_the_distance_to_the_chord(cost, more, a, off):
