@@ -61,7 +61,8 @@ def main():
     path.parent.mkdir(exist_ok=True)
     with open(path, "w", newline="") as f:
         w = csv.writer(f, lineterminator="\n")
-        w.writerow(["layout", "processes", "micro_batch", "rewards differ by", "advantages differ by", "weights differ by", "weights moved by", "seconds per step"])
+        w.writerow(["layout", "processes", "micro_batch", "rewards differ by", "advantages differ by", "weights differ by", "weights moved by",
+                    "seconds per step"])
         w.writerows(rows)
     print(path.read_text(), end="")
 

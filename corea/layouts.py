@@ -33,7 +33,8 @@ def cut_batch(
     return Cut(rows, own // rows)
 
 # %% ../nbs/05b_layouts.ipynb #d74af9f2
-NEEDED = {"lora": "peft", "zero3": "deepspeed", "colocate": "vllm", "server": "vllm", "trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb"}
+NEEDED = {"lora": "peft", "zero3": "deepspeed", "colocate": "vllm", "server": "vllm",
+          "trackio": "trackio", "tensorboard": "tensorboard", "wandb": "wandb"}
 
 def check_layout(
     cfg # `corea.core.Config`
@@ -47,14 +48,16 @@ def check_layout(
                                                       "TRL speaks to vLLM on GPUs only; use rollouts_by='transformers'"),
         f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate" and n % cfg.tensor_parallel,
                                                                          "make processes a multiple of tensor_parallel"),
-        "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1), "use dapo, which averages over the whole mini-batch")}
+        "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
+                                         "use dapo, which averages over the whole mini-batch")}
     for what, (wrong, cure) in refuse.items():
         if wrong: raise CoreaError(f"{what} cannot be: {cure}")
     for word in ("lora" if cfg.lora else "", cfg.sharding, cfg.rollouts_by, cfg.report_to):
         if (library := NEEDED.get(word)) and not find_spec(library): raise CoreaError(f"{word} needs {library}: pip install {library}")
     if cuda:
         import torch
-        if (seen := torch.cuda.device_count()) < n: raise CoreaError(f"{n} process(es) want a GPU each, torch sees {seen}: change processes or device")
+        if (seen := torch.cuda.device_count()) < n:
+            raise CoreaError(f"{n} process(es) want a GPU each, torch sees {seen}: change processes or device")
 
 # %% ../nbs/05b_layouts.ipynb #3a42f457
 def accelerate_settings(

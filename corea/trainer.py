@@ -52,7 +52,8 @@ def grpo_config(
         loss_type=cfg.loss_type, scale_rewards=cfg.scale_rewards, disable_dropout=True,
         gradient_checkpointing=cfg.device == "cuda", save_strategy="steps",
         save_steps=cfg.save_every * cfg.updates_per_step, save_total_limit=2, logging_steps=cfg.updates_per_step,
-        logging_first_step=False, report_to=cfg.report_to, disable_tqdm=True, dataloader_num_workers=0, log_level="error", **accelerate_settings(cfg), **vllm)
+        logging_first_step=False, report_to=cfg.report_to, disable_tqdm=True, dataloader_num_workers=0, log_level="error",
+        **accelerate_settings(cfg), **vllm)
 
 # %% ../nbs/06_trainer.ipynb #d1b5da8a
 @lru_cache
@@ -185,16 +186,20 @@ def save_whole(
     path        # a folder, replaced at once
 ) -> None:
     "Save the model as an ordinary checkpoint, in whatever pieces it is trained."
+    from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
     model = trainer.model
     if cfg.lora or cfg.sharding != "none":
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if not trainer.is_world_process_zero(): return
+        if zero3 := getattr(trainer.args, "hf_deepspeed_config", None): unset_hf_deepspeed_config()    # else this copy would be sharded too
         model, _ = load_checkpoint(start)
+        if zero3: set_hf_deepspeed_config(zero3)
         if cfg.lora:
             from peft import get_peft_model
             model, state = get_peft_model(model, adapters(cfg)), {k: v for k, v in state.items() if "lora_" in k}
-        lost = model.load_state_dict(state, strict=False)
-        if lost.unexpected_keys: raise CoreaError(f"cannot save {path}: the trained model has {lost.unexpected_keys[0]}, the starting one has not")
+        if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k or not cfg.lora} - state.keys()):
+            raise CoreaError(f"cannot save {path}: {lost[0]} is not among the weights that were gathered")
+        model.load_state_dict(state, strict=False)
         if cfg.lora: model = model.merge_and_unload()
     if trainer.is_world_process_zero(): save_model(model, trainer.processing_class, path)
 

@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 CLOSE, MOVED = 1e-5, 2e-4   # weights of two layouts differ by less than the one, and training moves them by more than the other
 
 def config(**changes):
-    return load_profile("smoke", **dict(steps=2, questions_per_step=4, snapshots=(), save_every=1, warmup_steps=0, kl=0.01, entropy=0.01) | changes)
+    small = dict(steps=2, questions_per_step=4, snapshots=(), save_every=1, warmup_steps=0, kl=0.01, entropy=0.01)
+    return load_profile("smoke", **small | changes)
 
 def training(folder, monkeypatch):
     "Train with fixed completions: final weights, and what was rewarded."
@@ -96,7 +97,7 @@ def test_a_killed_process_ends_all_and_another_number_goes_on(train, alone, tmp_
     same(alone, train("run"))
 
 def test_processes_do_not_outlive_their_parent(tmp_path):
-    (tmp_path/"napping.py").write_text("import os, pathlib, time\ndef nap(folder):\n    (pathlib.Path(folder)/str(os.getpid())).touch()\n    time.sleep(300)\n")
+    (tmp_path/"napping.py").write_text("import os, time\ndef nap(folder):\n    open(f'{folder}/{os.getpid()}', 'w').close()\n    time.sleep(300)\n")
     (tmp_path/"pids").mkdir()
     code = f"from corea.layouts import launch; launch('napping:nap', {str(tmp_path/'pids')!r}, 2, {str(tmp_path/'logs')!r})"
     env = os.environ | dict(PYTHONPATH=os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]))
@@ -112,20 +113,25 @@ def test_an_error_of_one_process_is_told_in_one_line(tmp_path):
     with pytest.raises(CoreaError) as e: layouts.launch("corea.core:read_records", tmp_path/"none.json", 2, tmp_path/"logs")
     assert "of 2 failed: FileNotFoundError: " in str(e.value) and "\n" not in str(e.value)
 
-@pytest.mark.parametrize("changes, cut", [({}, (32, 1)), (dict(processes=2), (16, 1)), (dict(processes=2, micro_batch=4), (4, 4)), (dict(updates_per_step=4), (16, 1))])
+@pytest.mark.parametrize("changes, cut", [
+    ({}, (32, 1)), (dict(processes=2), (16, 1)), (dict(processes=2, micro_batch=4), (4, 4)), (dict(updates_per_step=4), (16, 1))])
 def test_cut(changes, cut): assert cut_batch(load_profile("smoke", **changes)) == Cut(*cut)
 
 @pytest.mark.parametrize("changes, error", [
-    (dict(questions_per_step=9), "9 questions a step cannot be cut into 2 whole"), (dict(processes=3), "32 completions cannot be cut for 3 processes"),
-    (dict(micro_batch=5), "32 completions of one process cannot be cut by micro_batch=5"), (dict(processes=2, micro_batch=32), "16 completions of one")])
+    (dict(questions_per_step=9), "9 questions a step cannot be cut into 2 whole"),
+    (dict(processes=3), "32 completions cannot be cut for 3 processes"),
+    (dict(micro_batch=5), "32 completions of one process cannot be cut by micro_batch=5"),
+    (dict(processes=2, micro_batch=32), "16 completions of one")])
 def test_what_cannot_be_cut(changes, error):
     with pytest.raises(CoreaError, match=error): check_layout(load_profile("smoke", **changes))
 
 @pytest.mark.parametrize("changes, error", [
     (dict(sharding="fsdp2"), "in one process"), (dict(processes=2, sharding="zero3"), "on a CPU"), (dict(rollouts_by="server"), "on GPUs only"),
-    (dict(device="cuda", rollouts_by="colocate", tensor_parallel=2), "multiple of tensor_parallel"), (dict(processes=2, loss_type="bnpo"), "use dapo"),
-    (dict(lora=4), "lora needs peft: pip"), (dict(report_to="wandb"), "wandb needs wandb"), (dict(device="cuda", rollouts_by="colocate"), "colocate needs vllm"),
-    (dict(device="cuda", processes=2, sharding="zero3"), "zero3 needs deepspeed"), (dict(device="cuda", processes=999999, questions_per_step=999999, updates_per_step=1), "want a GPU each")])
+    (dict(device="cuda", rollouts_by="colocate", tensor_parallel=2), "multiple of tensor_parallel"),
+    (dict(processes=2, loss_type="bnpo"), "use dapo"), (dict(lora=4), "lora needs peft: pip"), (dict(report_to="wandb"), "wandb needs wandb"),
+    (dict(device="cuda", rollouts_by="colocate"), "colocate needs vllm"),
+    (dict(device="cuda", processes=2, sharding="zero3"), "zero3 needs deepspeed"),
+    (dict(device="cuda", processes=999, questions_per_step=999, updates_per_step=1), "want a GPU each")])
 def test_what_does_not_go_together(changes, error, monkeypatch):
     monkeypatch.setattr(layouts, "find_spec", lambda name: None)
     with pytest.raises(CoreaError, match=error): check_layout(load_profile("smoke", **changes))
