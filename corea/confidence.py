@@ -190,10 +190,11 @@ class Router:
         epochs=2,     # as in the paper
         batch=8,      # questions per step; in the paper 8 per device, 256 in all, of 16,000
         seed=0,       # of the order
-        device="cpu"  # where it runs
+        device="cpu", # where it runs
+        lora=0        # rank of adapters to train in place of all weights, which a GPU holds in 16 bits; 0: all
     ):
         self.model, self.tokenizer = load_checkpoint(base, device)
-        self.lr, self.epochs, self.batch, self.seed, self.history = lr, epochs, batch, seed, []
+        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = lr, epochs, batch, seed, lora, []
         self.paths = {v: tuple(self.tokenizer.encode(v, add_special_tokens=False)) for v in VALUES}
         self.pad = self.tokenizer.pad_token_id or 0
 
@@ -223,7 +224,15 @@ class Router:
         orders = [torch.randperm(n, generator=source) for _ in range(self.epochs)]
         batches = [i.tolist() for order in orders for i in order.split(self.batch)]
         prompts = self._prompts(questions)
-        self.history = finetune(self.model, prompts, replies, batches, self.lr, self.pad)
+        model = self.model
+        if self.lora:
+            from peft import get_peft_model
+            from corea.trainer import adapters
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                model = get_peft_model(model, adapters(self.lora))
+        self.history = finetune(model, prompts, replies, batches, self.lr, self.pad)
+        if self.lora: self.model = model.merge_and_unload()
         return self
 
     def predict(self,

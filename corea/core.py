@@ -75,6 +75,7 @@ class Config:
     router_samples: int = 8
     router_lr: float = 1e-3
     router_epochs: int = 10
+    router_lora: int = 0             # rank of the router's adapters; 0 trains all its weights
     max_drop: float = 0.015          # Pass@1 that a calibrated threshold may cost against the LLM
     batch_size: int = 256            # completions generated together
     engine: str = "transformers"     # what answers questions: transformers or vllm
@@ -93,7 +94,7 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             v, kind = getattr(self, f.name), (int, float) if f.type is float else f.type
-            least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "micro_batch") else 1
+            least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch") else 1
             if not isinstance(v, kind) or isinstance(v, bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
                 wanted = {int: "a whole number", float: "a number"}.get(f.type, f"a {f.type.__name__}")
                 raise CoreaError(f"{f.name} is {v!r} in the configuration: give {wanted}"
@@ -149,6 +150,7 @@ PAPER = {
     "router_questions": ("16384", "every training question (4.2)"),
     "router_samples": ("8", "accuracy over 8 responses per question (4.2)"),
     "router_lr": ("5e-5", "AdamW 5e-5 (4.2)"),
+    "router_lora": ("-", "paper silent: full or adapters; weights that a GPU holds in 16 bits learn better through adapters"),
     "router_epochs": ("2", "2 epochs (4.2), of 25 times as many questions"),
     "engine": ("vllm", "the framework's (4.4); transformers for models that fit a laptop"),
     "llm_server": ("-", "ours: a large model that is already served need not be loaded again"),
@@ -165,8 +167,8 @@ PAPER_SCALE = dict(     # the paper's values where it has some; a field that dif
     datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"), n_train=16384, n_test=1319,
     questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0, lr_schedule="constant", lr_floor=1.0, max_grad_norm=1.0,
     scale_rewards="group", max_completion=4096, save_every=5, samples=10, snapshot_questions=500, probe_questions=16384,
-    probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2, engine="vllm", device="cuda",
-    batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2", rollouts_by="colocate", tensor_parallel=4)
+    probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2, router_lora=64, engine="vllm",
+    device="cuda", batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2", rollouts_by="colocate", tensor_parallel=4)
 
 PROFILES = {
     "laptop": {},

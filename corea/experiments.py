@@ -144,7 +144,8 @@ def teach_scores(
     net = None      # it and the router need not fit one card together
     free_memory()
     rate = pd.DataFrame(several).groupby("question_id").correct.mean()
-    router = Router(find_model(cfg.slm), lr=cfg.router_lr, epochs=cfg.router_epochs, seed=seed, device=cfg.device)
+    router = Router(find_model(cfg.slm), lr=cfg.router_lr, epochs=cfg.router_epochs, seed=seed, device=cfg.device,
+                    lora=cfg.router_lora)
     router.fit([text[i] for i in rate.index], rate.to_numpy())
     out = []
     for (split, d, questions, rows), scores in zip(shards, probed):

@@ -173,12 +173,12 @@ def find_model(
 
 # %% ../nbs/06_trainer.ipynb #26cb18b7
 def adapters(
-    cfg # `corea.core.Config`
-): # `peft.LoraConfig`, or None if all weights are trained
+    rank # of the adapters; 0 trains all weights
+): # `peft.LoraConfig`, or None
     "What is trained in place of the weights."
-    if not cfg.lora: return None
+    if not rank: return None
     from peft import LoraConfig
-    return LoraConfig(r=cfg.lora, lora_alpha=cfg.lora, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 def save_whole(
     trainer,    # in every process
@@ -196,7 +196,7 @@ def save_whole(
         if zero3: set_hf_deepspeed_config(zero3)
         if cfg.lora:
             from peft import get_peft_model
-            model, state = get_peft_model(model, adapters(cfg)), {k: v for k, v in state.items() if "lora_" in k}
+            model, state = get_peft_model(model, adapters(cfg.lora)), {k: v for k, v in state.items() if "lora_" in k}
         if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k or not cfg.lora} - state.keys()):
             raise CoreaError(f"cannot save {path}: {lost[0]} is not among the weights that were gathered")
         model.load_state_dict(state, strict=False)
@@ -223,7 +223,7 @@ def train_part(
     set_seed(job["seed"])
     journal = Journal(cfg, out, bar, job["start"])
     trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args, train_dataset=grpo_rows(job["questions"]),
-                                                processing_class=tokenizer, callbacks=[journal], peft_config=adapters(cfg))
+                                                processing_class=tokenizer, callbacks=[journal], peft_config=adapters(cfg.lora))
     trainer.remove_callback(PrinterCallback)
     if checkpoint := job["checkpoint"]:
         rank = args.process_index
