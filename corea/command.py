@@ -7,7 +7,7 @@ __all__ = ['STOPPED', 'setting', 'warned', 'parser', 'stops_at_once', 'do', 'mai
 
 # %% ../nbs/09h_command.ipynb #b80a0004
 import argparse, contextlib, json, os, signal, sys
-from .core import LAYOUT, PROFILES, CoreaError, cards, check_versions, load_profile
+from .core import LAYOUT, PROFILES, CoreaError, cards, check_versions, load_profile, thawed
 
 # %% ../nbs/09h_command.ipynb #b80a0007
 def setting(
@@ -19,7 +19,7 @@ def setting(
         raise CoreaError(f"--set {text}: give a field of the configuration and its value, such as --set steps=10")
     try: value = json.loads(value)
     except ValueError: pass
-    return field, tuple(value) if isinstance(value, list) else value
+    return field, thawed(value)
 
 # %% ../nbs/09h_command.ipynb #b80a000a
 def warned(
@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
     optional = dict(nargs="?", default="laptop")
     going = word("run", "run what is missing of a profile; stopped, it goes on where it was (COREA_ANY_VERSIONS=1: with any versions)", **optional)
     going.add_argument("--out", help="folder for the records (default: paper_figures/<profile>/records)")
+    going.add_argument("--reuse", action="append", default=[], metavar="FOLDER",
+                       help="records whose models need not be run again, if all that decides them is equal")
     going.add_argument("--cluster", help="address or scheduler file of a Dask cluster whose workers see this folder")
     for p in (word("plan", "say what a profile will take, and whether it fits the GPUs in sight", **optional), going,
               word("name", "say which profile is meant", **optional)):
@@ -88,7 +90,7 @@ def do(
             raise CoreaError(f"--set {own[0]} changes what is computed: give --out, a folder of its own for the records")
         from corea.experiments import run
         warned(check_versions) if os.environ.get("COREA_ANY_VERSIONS") else check_versions()
-        with stops_at_once(): print(run(cfg, args.out, cluster=args.cluster))
+        with stops_at_once(): print(run(cfg, args.out, cluster=args.cluster, reuse=args.reuse))
 
 def main(
     argv=None # words; those of the command line by default

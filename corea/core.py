@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'LAYOUT', 'PINNED',
-           'CoreaError', 'Config', 'cards', 'pick_profile', 'load_profile', 'digest', 'write_atomic', 'Record',
-           'append_records', 'read_records', 'set_seed', 'provenance', 'die_with', 'check_versions']
+           'CoreaError', 'Config', 'cards', 'pick_profile', 'thawed', 'load_profile', 'digest', 'write_atomic',
+           'Record', 'append_records', 'read_records', 'set_seed', 'provenance', 'die_with', 'check_versions']
 
 # %% ../nbs/00_core.ipynb #252b32a2
-import dataclasses, errno, hashlib, json, math, os, platform, random, subprocess, threading, time
+import dataclasses, errno, hashlib, json, math, os, platform, random, re, subprocess, threading, time
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,6 +44,7 @@ class Config:
     seeds: tuple = (4, 5, 6)         # training seeds; 0 was used up in development, 1 to 3 in runs whose tables were seen
     control: str = "slm-control"     # L1 is also trained from this base, told its solve rates in one family only
     control_seeds: tuple = (4,)
+    variants: dict = field(default_factory=dict)        # further SLMs by name, each by what differs: {"n4": dict(rollouts=4)}; `methods` in it says how taught, L1 if it does not
     steps: int = 80
     questions_per_step: int = 24     # rollout batch
     rollouts: int = 8                # N, the size of a GRPO group
@@ -101,6 +102,11 @@ class Config:
                                  + (f" of at least {least}" if f.type in (int, float) else ""))
         if bad := sorted(set(self.llm_training) - {f.name for f in dataclasses.fields(self)}):
             raise CoreaError(f"llm_training names {bad[0]!r} in the configuration, which is no field of it")
+        for name, change in self.variants.items():
+            if not re.fullmatch("[a-z0-9]+", name) or not isinstance(change, dict):
+                raise CoreaError(f"variant {name!r} is {change!r} in the configuration: give a name of small letters and digits, and what differs")
+            try: dataclasses.replace(self, **{"variants": {}, **change})
+            except (CoreaError, TypeError) as e: raise CoreaError(f"variant {name!r}: {e}") from None
         for name, known in OPTIONS.items():
             if (v := getattr(self, name)) not in known:
                 raise CoreaError(f"{name} is {v!r} in the configuration: choose one of {', '.join(known)}")
@@ -119,6 +125,7 @@ PAPER = {
     "methods": ("rlvr, brier, l1", "Table 1; four more rewards in Table 3"),
     "control": ("-", "ours: shows what the miniature's base brought along; of no use with a model that others made"),
     "control_seeds": ("-", "ours"),
+    "variants": ("-", "4, 16 and 32 rollouts (Tables 4, 14, 15), a smaller SLM (Table 11), other backbones (Figures 4 and 9)"),
     "seeds": ("-", "paper silent: one training per configuration; on a laptop we can afford three"),
     "steps": ("80", "80 steps for 7B, 150 for 1.5B, by convergence of the total reward (4.4)"),
     "questions_per_step": ("1024", "rollout batch 1,024 (4.4)"),
@@ -187,6 +194,10 @@ PROFILES = {
         save_every=5, probe_questions=256, router_questions=128, router_samples=4, batch_size=512, processes=1, sharding="none",
         tensor_parallel=1),
 }
+PROFILES["laptop-full"] = dict(
+    methods=("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"),
+    variants=dict(n4=dict(rollouts=4), n16=dict(rollouts=16), n32=dict(rollouts=32),
+                  small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")), llama=dict(slm="slm-llama", methods=("rlvr", "l1"))))
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 
@@ -206,6 +217,13 @@ def pick_profile(
     name = "laptop" if least < 20 else "gpu-ci" if least < 79 else "paper-1gpu" if len(found) < 8 else "paper"
     print(f"{len(found)} GPU(s){f' of {least:.0f} GB or more' if found else ''} in sight: profile {name}")
     return name
+
+def thawed(
+    value # as JSON gives it
+) -> object: # with tuples for lists
+    "A value of a configuration that went through JSON."
+    if isinstance(value, dict): return {k: thawed(v) for k, v in value.items()}
+    return tuple(map(thawed, value)) if isinstance(value, list) else value
 
 def load_profile(
     name: str = "laptop", # one of `PROFILES`, or auto

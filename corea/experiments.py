@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'LazyEngine', 'ask', 'ask_all', 'ask_snapshots', 'ask_train', 'teach_scores', 'locked', 'timed', 'Progress',
-           'watch', 'start_worker', 'pool', 'run_chain', 'write_table', 'collect', 'tidy', 'weights_of', 'run_folder',
-           'stage_seconds', 'run']
+           'watch', 'start_worker', 'pool', 'run_chain', 'write_table', 'collect', 'tidy', 'weights_of', 'identity',
+           'run_folder', 'total_seconds', 'reusable', 'run']
 
 # %% ../nbs/09_experiments.ipynb #24f7b8f7
 import dataclasses, fcntl, gzip, hashlib, json, math, multiprocessing, os, re, shutil, threading, time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing, contextmanager
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import parse, prompt
@@ -22,7 +22,7 @@ from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_record
 from .data import public_text
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
-from .plan import chains, fit, how_many, llm_config, training, weight, work_of
+from .plan import chains, config_for, fit, how_many, training, weight, work_of
 from .published import find_dataset, load_questions
 from .server import engine_for
 from .trainer import find_model, train_grpo
@@ -252,7 +252,7 @@ def run_chain(
     root = Path(root)
     clock = partial(timed, root/"seconds"/f"{name}.json")
     with locked(root/"locks"/name):
-        own = llm_config(cfg) if name == "llm" else cfg
+        own = config_for(cfg, name)
         send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts * weight(name, "rollouts"))
         if lesson := training(cfg, name, method):
             start, reward = lesson
@@ -260,17 +260,17 @@ def run_chain(
         else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
         tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
         with closing(LazyEngine(own, str(path), llm=name == "llm")) as engine:
-            with clock("ask"): ask_all(cfg, engine, name, answers, tick)
+            with clock("ask"): ask_all(own, engine, name, answers, tick)
             if method == "rlvr":
                 with clock("ask for probe and router"): lessons = ask_train(cfg, engine, name, answers, tick)
-            if name == "base":
+            if name.startswith("base"):
                 with clock("ask snapshots"):
-                    ask(engine, "base@0", load_questions(cfg.train_set, "test", cfg.snapshot_questions),
-                        root/"snapshots"/"base"/"step-0000.jsonl", cfg.samples, cfg.eval_temperature, cfg.max_completion, tick=tick)
+                    ask(engine, f"{name}@0", load_questions(cfg.train_set, "test", cfg.snapshot_questions),
+                        root/"snapshots"/name/"step-0000.jsonl", cfg.samples, cfg.eval_temperature, cfg.max_completion, tick=tick)
         if method == "rlvr":
             with clock("teach probe and router"): teach_scores(cfg, path, seed, *lessons, answers)
         if method not in (None, "control"):
-            with clock("ask snapshots"): ask_snapshots(cfg, name, root/"train"/name, root/"snapshots"/name, tick)
+            with clock("ask snapshots"): ask_snapshots(own, name, root/"train"/name, root/"snapshots"/name, tick)
     return name
 
 # %% ../nbs/09_experiments.ipynb #4b31beb7
@@ -317,7 +317,8 @@ def tidy(
     frame["answer"] = list(map(public_text, frame.dataset, frame.answer))
     return frame.sort_values([*extra, "split", "dataset", "question_id", "sample"]).reset_index(drop=True)
 
-# %% ../nbs/09_experiments.ipynb #88131d45
+# %% ../nbs/09_experiments.ipynb #053e0392
+@lru_cache
 def weights_of(
     name # a folder in nbs/models, a path, or a hub id
 ) -> str: # the commit it is pinned to, or a digest of its files; `CoreaError` if there are none
@@ -331,29 +332,50 @@ def weights_of(
             while block := f.read(1 << 24): seen.update(block)
     return seen.hexdigest()
 
+def identity(
+    cfg,    # `corea.core.Config`
+    name="" # of a chain; of the whole run if empty
+) -> str: # 16 hex characters; the same name, configuration, weights and data give the same records
+    "A digest of what decides the records."
+    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
+    own = {n: config_for(cfg, n) for n, *_ in chains(cfg) if not name or n == name}
+    start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm" or not cfg.llm_server}
+    cfg, left_out = (own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name else (cfg, ())
+    settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
+    return digest([name, settings, {m: weights_of(m) for m in start}, revisions])
+
 def run_folder(
     cfg # `corea.core.Config`
 ) -> Path: # artifacts/<profile>/<digest>
     "Where a configuration keeps its work."
-    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
-    here = {cfg.slm, *([cfg.control] if cfg.control_seeds else []), *([] if cfg.llm_server else [cfg.llm])}
-    weights = {name: weights_of(name) for name in here}
-    key = [{k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop")}, weights, revisions]
-    return ARTIFACTS/cfg.profile/digest(key)
+    return ARTIFACTS/cfg.profile/identity(cfg)
 
-def stage_seconds(
-    root # folder of a run
-) -> dict: # part -> seconds, summed over the chains, longest first
+# %% ../nbs/09_experiments.ipynb #88131d45
+def total_seconds(
+    chains # {part: seconds} of each
+) -> dict: # part -> seconds, longest first
     "What each part of a run took, were the chains run one after another."
     total = Counter()
-    for path in sorted((Path(root)/"seconds").glob("*.json")): total.update(json.loads(path.read_text()))
+    for seconds in chains: total.update(seconds)
     return {part: round(seconds) for part, seconds in total.most_common()}
+
+def reusable(
+    cfg,    # `corea.core.Config`
+    folders # with records
+) -> dict: # chain -> (folder, what its chains.json tells of the chain)
+    "Chains whose records are at hand, from equal settings, weights and data."
+    found, keys = {}, {name: identity(cfg, name) for name, *_ in chains(cfg)}
+    for folder in map(Path, folders):
+        told = json.loads((folder/"chains.json").read_text()) if (folder/"chains.json").exists() else {}
+        found |= {n: (folder, told[n]) for n in keys.keys() & told.keys() if told[n]["key"] == keys[n] and (folder/f"{n}.csv.gz").exists()}
+    return found
 
 def run(
     cfg,           # `corea.core.Config`
     out=None,      # folder for the records; paper_figures/<profile>/records by default
     progress=True, # show a bar with the time left
-    cluster=None   # as in `pool`
+    cluster=None,  # as in `pool`
+    reuse=()       # folders with records whose chains need not be run again
 ) -> Path: # the folder of the records
     "Run what is missing of a profile, and gather its records."
     from tqdm import tqdm
@@ -362,10 +384,20 @@ def run(
     questions = how_many(cfg)
     for split, sets in questions.items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
-    todo, failed, over = chains(cfg), {}, threading.Event()
-    bar = tqdm(total=work_of(cfg), unit="answer", desc=cfg.profile, disable=not progress,
-               unit_scale=True, smoothing=0.05)
+    done, had, failed, over = {}, reusable(cfg, reuse), {}, threading.Event()
+    todo = [c for c in chains(cfg) if c[0] not in had]
+    bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile, disable=not progress, unit_scale=True,
+               smoothing=0.05)
+    def note(name, told):
+        done[name] = told
+        write_atomic(out/"chains.json", json.dumps(done, indent=1) + "\n")
     with locked(root/"locks"/"run"):
+        if (out/"run.json").exists() and json.loads((out/"run.json").read_text())["run"] != root.name:
+            (out/"run.json").unlink()       # what it tells of is about to be written over
+        for name, (folder, told) in had.items():
+            for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"train_{name}.csv"):
+                if (folder/file).exists(): write_atomic(out/file, (folder/file).read_bytes())
+            note(name, told)
         shutil.rmtree(root/"progress", ignore_errors=True)
         watching = threading.Thread(target=watch, args=(bar, root/"progress", over), daemon=True)
         watching.start()
@@ -373,8 +405,13 @@ def run(
             with timed(root/"seconds.json", "run"), pool(cfg, cluster) as workers:
                 futures = {workers.submit(run_chain, cfg, root, *c): c[0] for c in todo}
                 for f in as_completed(futures):
-                    if error := f.exception(): failed[futures[f]] = error
-                    else: bar.set_postfix_str(f"{futures[f]} done")
+                    name = futures[f]
+                    if error := f.exception():
+                        failed[name] = error
+                        continue
+                    collect(cfg, root, name, out)
+                    note(name, dict(key=identity(cfg, name), seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
+                    bar.set_postfix_str(f"{name} done")
         finally:
             over.set()
             watching.join()
@@ -382,10 +419,11 @@ def run(
             name, error = next(iter(failed.items()))
             raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. The rest is done and kept; "
                              "run again to go on") from error
-        for name, *_ in todo: collect(cfg, root, name, out)
         if not (root/"run.json").exists():      # where it ran and for how long is settled when it is first whole
-            seconds = round(json.loads((root/"seconds.json").read_text())["run"])
-            write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stage_seconds(root), provenance=provenance())))
+            before = sum(s for _, told in had.values() for s in told["seconds"].values()) / cfg.workers
+            seconds = round(json.loads((root/"seconds.json").read_text())["run"] + before)
+            stages = total_seconds(told["seconds"] for told in done.values())
+            write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
         ran = json.loads((root/"run.json").read_text())
         info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"], stages=ran["stages"], run=root.name,
                     data={d: find_dataset(d).revision for d in cfg.datasets}, questions=questions, provenance=ran["provenance"])

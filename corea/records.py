@@ -8,12 +8,13 @@ __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'N
            'check_cells', 'load_records']
 
 # %% ../nbs/09a_records.ipynb #20b9034c
-import dataclasses, json, zlib
+import dataclasses, json, re, zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from .core import FIGURES, Config, CoreaError, load_profile, write_atomic
+from .core import FIGURES, Config, CoreaError, load_profile, thawed, write_atomic
+from .plan import chains, config_for
 from .published import find_dataset
 
 # %% ../nbs/09a_records.ipynb #1281576c
@@ -86,7 +87,7 @@ def made_up(
 ) -> pd.DataFrame: # the columns that the report reads
     "Random answers of a model; a question is as hard for one model as for another."
     def rng(*name): return np.random.default_rng(zlib.crc32("".join(name).encode()))
-    own, size, method = rng(model, dataset, split), n * cfg.samples, model.split("-")[0]
+    own, size, method = rng(model, dataset, split), n * cfg.samples, re.split("[@-]", model)[0]
     easy = np.repeat(rng(dataset, split).random(n), cfg.samples)
     right = own.random(size) < (easy**.3 if method == "llm" else easy)
     taught = method not in ("base", "llm", "rlvr") # to know what it knows
@@ -112,16 +113,15 @@ def made_up_records(
     if any(folder.iterdir()):
         raise CoreaError(f"{folder} is not empty: give made-up records a folder of their own")
     splits = dict(calibration=cfg.n_calibration, test=cfg.n_test)
-    for m in ["base", "llm", *(f"{m}-s{s}" for m in cfg.methods for s in cfg.seeds),
-              *(f"control-s{s}" for s in cfg.control_seeds)]:
+    for m, *_ in chains(cfg):
         rows = [made_up(cfg, m, d, split, n) for split, n in splits.items() for d in cfg.datasets]
         pd.concat(rows).to_csv(folder/f"{m}.csv.gz", index=False)
         if m == "llm" or m.startswith("control"): continue
         early = made_up(cfg, m, cfg.train_set, "test", cfg.n_test)
         early = early.iloc[:cfg.snapshot_questions * cfg.samples]
-        steps = [early.assign(step=s) for s in ([0] if m == "base" else cfg.snapshots)]
+        steps = [early.assign(step=s) for s in ([0] if m.startswith("base") else cfg.snapshots)]
         pd.concat(steps).to_csv(folder/f"steps_{m}.csv.gz", index=False)
-        if m == "base": continue
+        if m.startswith("base"): continue
         log = dict(step=range(1, cfg.steps + 1), reward_correctness=.5, reward_format=1.0,
                    reward_confidence=-.2)
         pd.DataFrame(log).to_csv(folder/f"train_{m}.csv", index=False)
@@ -167,19 +167,29 @@ class Records:
         self, method # base, rlvr, brier, l1, control, ..., llm
     ) -> list: # of (training seed, model); [] if not run
         "The models of a method."
-        if method in ("base", "llm"): return [(None, method)]
-        among = self.cfg.control_seeds if method == "control" else self.cfg.seeds
+        if method == "llm" or method.startswith("base"): return [(None, method)]
+        among = self.cfg.control_seeds if method == "control" else config_for(self.cfg, method).seeds
         named = [(s, f"{method}-s{s}") for s in among]
         return [(s, m) for s, m in named if (m, "test", self.cfg.datasets[0]) in self.cells]
+
+    def variant(self,
+        name # one of the configuration's
+    ) -> "Records": # in which its models have the plain names; of a variant of the same SLM the others are there too
+        "The records of a variant, as if it were a profile of its own."
+        own, of = config_for(self.cfg, f"@{name}"), lambda model: model.replace(f"@{name}", "")
+        def pick(table, model):     # the variant's last, in place of the plain ones
+            plain = {k: v for k, v in table.items() if model(k) == "llm" or own.slm == self.cfg.slm and "@" not in model(k)}
+            return plain | {k: v for k, v in table.items() if f"@{name}" in model(k)}
+        cells = {(of(m), *rest): f for (m, *rest), f in pick(self.cells, lambda k: k[0]).items()}
+        steps, train = ({of(m): f for m, f in pick(t, lambda k: k).items()} for t in (self.steps, self.train))
+        return Records(self.run, own, cells, steps, train)
 
 def config_of(
     run # run.json
 ) -> Config: # tuples where JSON has lists
     "The configuration that some records were made with."
     known = {f.name for f in dataclasses.fields(Config)} - {"profile"}
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in run["config"].items()
-              if k in known}
-    return load_profile(run["profile"], **fields)
+    return load_profile(run["profile"], **{k: v for k, v in thawed(run["config"]).items() if k in known})
 
 # %% ../nbs/09a_records.ipynb #763ef06d
 def check_cells(
@@ -187,8 +197,8 @@ def check_cells(
     questions={}        # split -> data set -> number, where a set has fewer than the configuration asks for
 ) -> None: # `CoreaError` names the model and data set
     "All models that the configuration names are there, and answer the same questions."
-    models = ["llm", "base", *(f"{m}-s{s}" for m in cfg.methods for s in cfg.seeds)]
-    for model in models + sorted({k[0] for k in cells} - set(models)):
+    models = sorted((n for n, method, _ in chains(cfg) if method != "control"), key=lambda n: (n != "llm", not n.startswith("base")))
+    for model in [*models, *sorted({k[0] for k in cells} - set(models))]:
         for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
             for d in cfg.datasets:
                 f, first = cells.get((model, split, d)), cells.get(("llm", split, d))

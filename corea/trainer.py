@@ -12,7 +12,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from .answer import messages
-from .core import MODELS, Config, CoreaError, append_records, cards, read_records, set_seed, write_atomic
+from .core import MODELS, Config, CoreaError, append_records, cards, read_records, set_seed, thawed, write_atomic
 from .generate import free_memory, is_hub, load_checkpoint, piece_seed
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .published import load_questions
@@ -210,7 +210,7 @@ def train_part(
     "Train one process's part of a job."
     import pandas as pd, torch
     job, out = json.loads(Path(job).read_text(encoding="utf-8")), Path(job).parent
-    cfg = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in job["cfg"].items()})
+    cfg = Config(**thawed(job["cfg"]))
     args = grpo_config(cfg, job["seed"], out)
     if cfg.processes > 1 and cfg.device == "cpu": torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
     rewards = make_rewards(job["method"])

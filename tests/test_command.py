@@ -16,7 +16,7 @@ def ran(monkeypatch):
     "What `run` and `push` are called with; they do nothing."
     calls = []
     # in place of a module that loads all libraries; test_experiments runs the true one from the command line
-    run = lambda cfg, out=None, cluster=None: calls.append((cfg, out, cluster)) or "records"
+    run = lambda cfg, out=None, cluster=None, reuse=(): calls.append((cfg, out, cluster, *reuse)) or "records"
     monkeypatch.setitem(sys.modules, "corea.experiments", SimpleNamespace(run=run))
     order = inspect.signature(publish.push)
     monkeypatch.setattr(publish, "push", lambda *a: calls.append(dict(order.bind(*a).arguments)) or dict(records="there", model=None))
@@ -31,7 +31,7 @@ def differ(): raise CoreaError("installed: trl 0.1 instead of 1.16.0")
 @pytest.mark.parametrize("text,pair", [
     ("steps=3", ("steps", 3)), ("lr=5e-7", ("lr", 5e-7)), ("seeds=[7]", ("seeds", (7,))), ("seeds=[]", ("seeds", ())), ("engine=vllm", ("engine", "vllm")),
     ("slm=", ("slm", "")), ('slm="7"', ("slm", "7")), ("llm_server=http://host/v1?a=b", ("llm_server", "http://host/v1?a=b")),
-    ('llm_training={"steps": 5}', ("llm_training", {"steps": 5})), ("slm={", ("slm", "{"))])
+    ('llm_training={"steps": 5}', ("llm_training", {"steps": 5})), ('variants={"a": {"seeds": [1]}}', ("variants", {"a": {"seeds": (1,)}})), ("slm={", ("slm", "{"))])
 def test_values_are_json_or_text(text, pair): assert setting(text) == pair
 
 @pytest.mark.parametrize("text,message", [
@@ -72,10 +72,10 @@ def test_an_unknown_profile_is_told_with_those_that_are_known(word, name, ran, c
     assert err.startswith(f"corea: unknown profile {name!r}") and err.count("\n") == 1 and all(p in err for p in PROFILES) and not ran
 
 def test_run(ran, capsys):
-    assert main(["run", "smoke", "--cluster", "s.json", "--set", "workers=1"]) == 0
+    assert main(["run", "smoke", "--cluster", "s.json", "--set", "workers=1", "--reuse", "a", "--reuse", "b"]) == 0
     assert main(["run", "smoke", "--out", "there", "--set", "steps=2"]) == 0
     assert main(["run"]) == 0
-    assert ran == [(load_profile("smoke", workers=1), None, "s.json"), (load_profile("smoke", steps=2), "there", None), (load_profile(), None, None)]
+    assert ran == [(load_profile("smoke", workers=1), None, "s.json", "a", "b"), (load_profile("smoke", steps=2), "there", None), (load_profile(), None, None)]
     assert capsys.readouterr().out == "records\n" * 3
 
 def test_another_configuration_does_not_take_the_place_of_a_profile(ran, capsys):

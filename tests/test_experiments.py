@@ -1,7 +1,7 @@
 """A run of the whole grid, killed at random moments and taken up again, leaves the records of an unbroken one.
 
 Three kills by default; COREA_KILLS=10 for the longer trial."""
-import json, os, random, signal, subprocess, sys, time
+import json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import closing, contextmanager
 import pandas as pd
 import pytest
@@ -9,6 +9,7 @@ from corea.core import CoreaError, load_profile
 from corea.data import load_questions
 from corea.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
 from corea.plan import chains, work_of
+from corea.records import load_records
 from corea.trainer import find_model
 
 def start(folder, *more):
@@ -82,6 +83,24 @@ def test_cluster_of_two_workers_one_killed(unbroken, tmp_path):
         assert workers[1].poll() is None
     assert done() == whole
     assert records(tmp_path) == records(unbroken)
+
+def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
+    "On another machine, so to speak: of all models, the new one is trained, and one whose records came from other settings."
+    there = tmp_path/"there"
+    shutil.copytree(unbroken/"records", there)
+    told = json.loads((there/"chains.json").read_text())
+    assert told.keys() == {name for name, *_ in chains(load_profile("smoke"))}
+    (there/"chains.json").write_text(json.dumps(told | {"base": told["base"] | {"key": "another"}}))
+    (there/"base.csv.gz").write_bytes(b"not these")
+    variants = {"n4": dict(rollouts=4)}
+    assert start(tmp_path, "--set", f"variants={json.dumps(variants)}", "--reuse", str(there)).wait() == 0
+    assert {p.name for p in tmp_path.glob("artifacts/smoke/*/answers/*")} == {"base", "l1@n4-s0"}
+    made, before = records(tmp_path), records(unbroken)
+    assert {k: made[k] for k in before} == before
+    r = load_records(tmp_path/"records")
+    assert r.cfg.variants == variants and r.variant("n4").cfg.rollouts == 4
+    ours, plain = (x.cells["l1-s0", "test", "calc"] for x in (r.variant("n4"), r))
+    assert not ours.equals(plain) and ours[["question_id", "sample"]].equals(plain[["question_id", "sample"]])
 
 def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
     "Gathered again with another tolerance: the same time and place, the new configuration."
