@@ -21,7 +21,7 @@ from .published import find_dataset
 class System(NamedTuple):
     "One row of the tables."
     name: str
-    kind: str   # standalone, collaborative, ours or reference
+    kind: str   # standalone, collaborative, ours, reward (of Table 3 only) or reference
     method: str # whose answers come first: base, rlvr, brier, l1, ... or llm
     source: str # column of the records with the confidence; empty if it stands alone
 
@@ -43,6 +43,9 @@ RLVR-SLM-Expected | ours | rlvr | expected_confidence
 L2-SLM-Verb | ours | l2 | confidence
 L2-SLM-Expected | ours | l2 | expected_confidence
 COREA-Control | ours | control | confidence
+KL-SLM-Verb | reward | kl | confidence
+Sample-L1-SLM-Verb | reward | sample_l1 | confidence
+Sample-KL-SLM-Verb | reward | sample_kl | confidence
 Random deferral | reference | l1 | share
 Two-model chord | reference | l1 | cost
 Oracle | reference | l1 | gold""".splitlines()]

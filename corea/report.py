@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import CoreaError, write_atomic
-from .figures import (figure_2, figure_3, figure_histograms, figure_planes,
-                           figure_reliability, over_steps, pooled, savefig)
+from .figures import (backbones, figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes, figure_reliability,
+                           over_steps, pooled, savefig)
 from .records import GROUPS, LLM, PAPER_SETS, paper_value
 from .study import estimate, measure, metrics_table
-from .tables import (number, table_1, table_2, table_chord, table_control, table_of,
-                          table_toys)
+from .tables import (REWARDS, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_of,
+                          table_rewards, table_rollouts, table_toys)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../nbs/09f_report.ipynb #78818ffd
@@ -32,6 +32,12 @@ SAID = dict(
               "for a Pass@1 between {text/COREA/DeepMath500/best_from:2} and {text/COREA/DeepMath500/best_to:2} (5.2).",
     figure_03="RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while Pass@1 grows; at step 0 nearly all "
               "confidences are at the top (5.3).",
+    table_03="L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC {3/L1/all/auroc:2} against Brier's {3/Brier/all/ece:2} and "
+             "{3/Brier/all/auroc:2}; L2's ECE of {3/L2/all/ece:2} is blamed on a fixed stopping step (Table 3).",
+    table_04="With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, {4/16/all/ece:2} and {4/32/all/ece:2}, AUROC "
+             "{4/4/all/auroc:2}, {4/8/all/auroc:2}, {4/16/all/auroc:2} and {4/32/all/auroc:2} (Table 4).",
+    table_11="With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost of {11/COREA/DeepMath500/cost:0} in domain, "
+             "the LLM {11/Baseline LLM/DeepMath500/pass1:1} at {11/Baseline LLM/DeepMath500/cost:0} (Table 11).",
     histograms="Stated confidence stays discrete, so the sweep of the threshold is not smooth (Limitations).",
 ) | {f"table_{t:02}": f"{c}: COREA {{{t}/COREA/{c}/pass1:1}} at a cost of {{{t}/COREA/{c}/cost:0}}, the LLM {{{t}/{LLM}/{c}/pass1:1}} at "
                       f"{{{t}/{LLM}/{c}/cost:0}} (Table {t})." for t, c in enumerate(PAPER_SETS, 5)}
@@ -99,6 +105,19 @@ def sentence(
         return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and {rlvr[1]}. AUROC "
                 f"{', '.join(GROUPS[g] for g in groups)}, beside two that were never paid for a confidence (the router sees the question "
                 f"only): {ranks}.")
+    if item in ("table_03", "table_12", "table_13"):
+        ran = [n for n in REWARDS if st.has(n)]
+        best = {m: f(ran, key=lambda n: estimate(measure(st, n, "all", m))["value"]) for m, f in (("ece", min), ("auroc", max))}
+        return f"Of {len(ran)} rewards that were trained, over all data sets: " + ", ".join(
+            f"{word} {m.upper()} {REWARDS[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
+    if item in ("table_04", "table_14", "table_15"):
+        return "AUROC over all data sets, by rollouts: " + ", ".join(
+            f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}" for n, s in sorted(group_sizes(st).items())) + "."
+    if item == "table_11": return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs {spoken(s, 'COREA', 'in_domain', 'cost_change', '%')}"
+                                            " more or less than the LLM" for s in smaller(st))
+    if item in ("figure_04", "figure_09"):
+        return "ECE over all data sets, before and under L1: " + "; ".join(
+            f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}" for n, s in backbones(st).items()) + "."
     if item.startswith("table_"):
         d = st.cfg.datasets[int(item[6:]) - 5]
         cost, *gaps = say("COREA", d, "cost_change", "%"), *(say("COREA", d, f"vs_{k}") for k in ("llm", "chord", "random"))
@@ -124,12 +143,13 @@ def sentence(
     return ""
 
 # %% ../nbs/09f_report.ipynb #abe5a0c3
-FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, reliability=figure_reliability,
+FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, figure_04=figure_4, figure_09=figure_9, reliability=figure_reliability,
                     histograms=figure_histograms, planes=figure_planes)
 TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text(f, st.miniature)),
                    bars=table_bars, metrics=lambda st: (metrics_table(st), ""),
-                   table_01=table_1, table_02=table_2) | {f"table_{5+i:02}": partial(table_of, i=i)
-        for i in range(6)} | dict(
+                   table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
+                   f"table_{5+i:02}": partial(table_of, i=i) for i in range(6)} | dict(table_11=table_11) | {
+                   f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
                    chord=table_chord, control=table_control, toys=table_toys)
 ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
 

@@ -143,6 +143,14 @@ class Study:
         "Were they run?"
         return all(self.records.seeds(NAMED[n].method) for n in names)
 
+    def variants(self,
+        differs # (configuration of a variant, ours) -> whether it is wanted
+    ) -> dict: # name -> `Study`, in which the variant's models have the plain names
+        "The variants of some kind."
+        for v in self.cfg.variants:
+            if ("variant", v) not in self.memo: self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
+        return {v: st for v in self.cfg.variants if differs((st := self.memo["variant", v]).cfg, self.cfg)}
+
 def study(
     records,    # as from `load_records`
     n_boot=1000 # bootstrap replicates, at least 20
