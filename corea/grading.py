@@ -7,7 +7,7 @@ __all__ = ['WORKERS', 'MOST', 'held', 'begin', 'work', 'Apart', 'processes', 'cl
            'grade_all']
 
 # %% ../nbs/02a_grading.ipynb #6bf5cf8a
-import atexit, math, multiprocessing, os, signal, sys, threading, time
+import math, multiprocessing, os, signal, sys, threading, time
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -78,8 +78,6 @@ def close() -> None:
             if pid == os.getpid(): pool.stop(), pool.join()
         _pool.clear()
 
-atexit.register(close)
-
 def pool_of(
     workers, # processes
     memory   # GB that a pair may take
@@ -88,8 +86,8 @@ def pool_of(
     key = os.getpid(), workers, memory
     if key not in _pool or not _pool[key].active:
         close()
-        _pool[key] = ProcessPool(workers, initializer=begin, initargs=(os.getpid(), memory), context=processes())
-        Finalize(None, close, exitpriority=10)
+        pool = _pool[key] = ProcessPool(workers, initializer=begin, initargs=(os.getpid(), memory), context=processes())
+        Finalize(None, lambda *steps: [step() for step in steps], (pool.stop, pool.join), exitpriority=10)     # at exit, of a worker too
     return _pool[key]
 
 # %% ../nbs/02a_grading.ipynb #d3a4dfe1
