@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'METHODS', 'LOOKS', 'TAUS', 'drawn', 'savefig', 'plane', 'oracle', 'figure_2', 'figure_planes', 'snapshots',
-           'over_steps', 'reliability_bars', 'curves', 'figure_3', 'backbones', 'figure_backbones', 'figure_4',
-           'figure_9', 'panels', 'pooled', 'figure_reliability', 'figure_histograms']
+           'over_steps', 'reliability_bars', 'curves', 'figure_3', 'figure_backbones', 'figure_4', 'figure_9', 'panels',
+           'pooled', 'figure_reliability', 'figure_histograms']
 
 # %% ../nbs/09e_figures.ipynb #775358b7
 import io
@@ -17,7 +17,7 @@ from .core import write_atomic
 from .metrics import oracle_curve, reliability
 from .records import GROUPS, LLM, SYSTEMS
 from .study import SIGNALS, estimate, measure, places_of, sweep
-from .tables import number
+from .tables import backbones, number
 
 # %% ../nbs/09e_figures.ipynb #e6338ed5
 STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5,
@@ -245,13 +245,6 @@ def figure_3(
     return fig
 
 # %% ../nbs/09e_figures.ipynb #c012fe38
-def backbones(
-    st # a `Study`
-) -> dict: # name of the SLM -> `Study`
-    "The studies of all base models."
-    others = st.variants(lambda v, own: v.slm != own.slm and v.rollouts == own.rollouts)
-    return {Path(s.cfg.slm.partition("@")[0]).name: s for s in (st, *others.values())}
-
 @drawn
 def figure_backbones(
     st,    # a `Study`

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import CoreaError, write_atomic
-from .figures import (backbones, figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes, figure_reliability,
+from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes, figure_reliability,
                            over_steps, pooled, savefig)
 from .records import GROUPS, LLM, PAPER_SETS, paper_value
 from .study import estimate, measure, metrics_table
-from .tables import (REWARDS, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_of,
+from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_of,
                           table_rewards, table_rollouts, table_toys)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'REWARDS', 'Column', 'number', 'cell', 'sections', 'grid', 'table_1', 'table_2', 'table_of', 'signal_columns',
-           'halves', 'table_rewards', 'group_sizes', 'smaller', 'table_rollouts', 'table_11', 'table_chord',
-           'table_control', 'table_toys', 'markdown']
+           'halves', 'table_rewards', 'group_sizes', 'smaller', 'backbones', 'table_rollouts', 'table_11',
+           'table_chord', 'table_control', 'table_toys', 'markdown']
 
 # %% ../nbs/09c_tables.ipynb #08f17115
+from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from .answer import TOYS, grade, parse
@@ -173,6 +174,13 @@ def smaller(
 ) -> list: # of `Study`
     "The studies of smaller SLMs."
     return list(st.variants(lambda v, own: v.slm_size < own.slm_size).values())
+
+def backbones(
+    st # a `Study`
+) -> dict: # name of the SLM -> `Study`
+    "The studies of all base models."
+    others = st.variants(lambda v, own: v.slm != own.slm and v.rollouts == own.rollouts)
+    return {Path(s.cfg.slm.partition("@")[0]).name: s for s in (st, *others.values())}
 
 def table_rollouts(
     st, table # a `Study`; 4, 14 or 15

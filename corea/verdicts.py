@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'TOLERANCE', 'SHOWN', 'holds', 'verdict', 'lower_tau', 'cheapest_range', 'Claim', 'confidence_claims',
-           'cascade_claims', 'absent_claims', 'paper_gap', 'families', 'bars', 'as_it_is', 'claims', 'relatives',
-           'scoreboard', 'scoreboard_text', 'table_bars']
+           'cascade_claims', 'variant_claims', 'absent_claims', 'paper_gap', 'families', 'bars', 'as_it_is', 'claims',
+           'relatives', 'scoreboard', 'scoreboard_text', 'table_bars']
 
 # %% ../nbs/09d_verdicts.ipynb #bcf73d26
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from .metrics import chord, random_deferral
 from .records import (GROUPS, LLM, PAPER_GROUPS, PAPER_SETS, SYSTEMS, paper_pool,
                            paper_value)
 from .study import draws, estimate, measure, sweep
-from .tables import number
+from .tables import REWARDS, backbones, group_sizes, number, smaller
 
 # %% ../nbs/09d_verdicts.ipynb #7a93f820
 SCALE = {"points": 100, "%": 100}
@@ -148,23 +148,43 @@ def cascade_claims(
               cheapest_range(st) if st.has("RLVR-SLM") else "RLVR is not in this profile", d,
               "between", (0, 1))]
 
+# %% ../nbs/09d_verdicts.ipynb #ef8a57b2
+def variant_claims(
+    st # a `Study`
+) -> list: # of `Claim`
+    "What compares rewards, group sizes and base models."
+    n, names = st.numbers, {row: name for name, row in REWARDS.items()}
+    mean = lambda s, name, metric, where="all", rule="paper": measure(s, name, where, metric, rule).mean(1, keepdims=True)
+    p = lambda row, metric, table=3: paper_value(n, table, row, "all", metric)[0]
+    have = lambda *rows: all(st.has(names[r]) for r in rows)
+    only = f"this profile trains {', '.join(st.cfg.methods)} only"
+    balance = lambda row: mean(st, names[row], "auroc") - mean(st, names[row], "ece")
+    theirs, sizes, bases, small = {r: p(r, "auroc") - p(r, "ece") for r in names}, group_sizes(st), backbones(st), smaller(st)
+    swing = np.ptp([mean(s, "COREA", "auroc") for s in sizes.values()], axis=0)
+    drops = [mean(s, "COREA", "ece") - mean(s, "SLM-Verb", "ece") for s in bases.values()]
+    saved = lambda s: mean(s, "COREA", "cost_change", "in_domain")
+    cost = [paper_value(n, t, "COREA", "DeepMath500", "cost_change")[0] for t in (11, 1)]
+    return [
+        Claim("rewards", "L1 has the best balance of AUROC and ECE among six confidence rewards (Table 3)",
+              theirs["L1"] - max(v for r, v in theirs.items() if r != "L1"),
+              balance("L1") - np.max([balance(r) for r in names if r != "L1"], axis=0) if have(*names) else only, "all", "above", 0),
+        Claim("sample_l1", "sample L1, though improper, has an AUROC within 0.05 of L1's (Table 3)", p("Sample_L1", "auroc") - p("L1", "auroc"),
+              mean(st, names["Sample_L1"], "auroc") - mean(st, "COREA", "auroc") if have("Sample_L1") else only, "all", "between", (-.05, .05)),
+        Claim("l2", "ECE of L2 above L1's, both stopped at the same step (Table 3)", p("L2", "ece") - p("L1", "ece"),
+              mean(st, names["L2"], "ece") - mean(st, "COREA", "ece") if have("L2") else only, "all", "above", 0),
+        Claim("rollouts", "AUROC of L1 moves by at most 0.07 between 4 and 32 rollouts (Table 4)", np.ptp([p(str(k), "auroc", 4) for k in (4, 8, 16, 32)]),
+              swing if {4, 8, 16, 32} <= set(sizes) else "one number of rollouts is trained here", "all", "at most", .07),
+        Claim("backbones", "L1 cuts ECE on every backbone (Figures 4, 9; the least cut)", np.nan,
+              np.max(drops, axis=0) if len(bases) > 1 else "one backbone is trained here", "all", "below", 0),
+        Claim("small_slm", "with a smaller SLM, COREA saves a larger share of the cost, in domain (Table 11)", cost[0] - cost[1],
+              saved(small[0]) - saved(st) if small else "one size of SLM is trained here", "in_domain", "below", 0, "%")]
+
 def absent_claims(
     st # a `Study`
 ) -> list: # of `Claim`
-    "What the paper claims and this profile does not look at."
-    only = f"this profile trains {', '.join(st.cfg.methods)} only"
-    why = {"rewards": ("group L1 is the best balance among six confidence rewards (Table 3)",
-                       only),
-           "sample_l1": ("sample L1, though improper, does about as well (Table 3)", only),
-           "l2": ("group L2's high ECE is blamed on a fixed stopping step", only),
-           "discrete": ("stated confidence stays discrete (Limitations)", "so by construction: the tokenizer has eleven values"),
+    "What the paper claims and no profile looks at."
+    why = {"discrete": ("stated confidence stays discrete (Limitations)", "so by construction: the tokenizer has eleven values"),
            "large_rl": ("RL hardly helps the LLM's accuracy", "the LLM comes trained, as part of the base"),
-           "rollouts": ("results are not sensitive to the number of rollouts (Table 4)",
-                        "one number of rollouts is trained here"),
-           "backbones": ("RLCC-L1 cuts ECE on every backbone, RLVR hardly does (Figures 4, 9)",
-                         "one backbone is trained here"),
-           "small_slm": ("a 1.5B SLM saves more and loses more (Table 11)",
-                         "one size of SLM is trained here"),
            "gpqa": ("expert questions (GPQA) are the exception: more than 5 points lost",
                     "no family here asks for expert knowledge"),
            "trade_off": ("reward parts trade off once their sum has converged",
@@ -248,7 +268,7 @@ def claims(
     near = [c._replace(claim_id=f"{c.claim_id}:{name}", claim=f"{name}: {c.claim}", paper=np.nan,
                        needs=c.needs and f"{c.needs}:{name}") for name in relatives(st)
             for c in bars(st, name)]
-    return confidence_claims(st) + cascade_claims(st) + absent_claims(st) + bars(st, "COREA") + as_it_is(st) + near
+    return confidence_claims(st) + cascade_claims(st) + variant_claims(st) + absent_claims(st) + bars(st, "COREA") + as_it_is(st) + near
 
 def relatives(
     st # a `Study`
