@@ -9,7 +9,7 @@ __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'N
 
 # %% ../nbs/09a_records.ipynb #20b9034c
 import dataclasses, json, re, zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
@@ -119,6 +119,10 @@ def made_up_records(
     for m, *_ in chains(cfg):
         rows = [made_up(cfg, m, d, split, n) for split, n in splits.items() for d in cfg.datasets]
         pd.concat(rows).to_csv(folder/f"{m}.csv.gz", index=False)
+        first = rows[len(cfg.datasets) + cfg.datasets.index(cfg.train_set)].query("sample == 0") if cfg.train_set in cfg.datasets else rows[0].iloc[:0]
+        pd.DataFrame(dict(question_id=first.question_id, question="What is 2 + 2?", gold="4", completion=[
+            f"It is \\boxed{{{5 - c}}} \\confidence{{{s}}}" for c, s in zip(first.correct, first.confidence)])).to_csv(
+            folder/f"texts_{m}.csv.gz", index=False)
         if m == "llm" or m.startswith("control"): continue
         early = made_up(cfg, m, cfg.train_set, "test", cfg.n_test)
         early = early.iloc[:cfg.snapshot_questions * cfg.samples]
@@ -165,6 +169,7 @@ class Records:
     cells: dict   # (model, split, data set) -> frame, rows of all models in the same order
     steps: dict   # model -> frame with a `step` column
     train: dict   # model -> frame, one row per step of GRPO
+    texts: dict = field(default_factory=dict)   # model -> frame of questions and whole answers
 
     def seeds(
         self, method # base, rlvr, brier, l1, control, ..., llm
@@ -227,9 +232,9 @@ def load_records(
         raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
-    name, cfg = lambda p: p.name.split(".")[0].removeprefix("steps_").removeprefix("train_"), config_of(run)
+    name, cfg = lambda p: p.name.split(".")[0].removeprefix("steps_").removeprefix("texts_").removeprefix("train_"), config_of(run)
     cells = {(name(p), *key): f.reset_index(drop=True) for p in sorted(folder.glob("*.csv.gz"))
-             if not p.name.startswith("steps_")
+             if not p.name.startswith(("steps_", "texts_"))
              for key, f in read_table(p).groupby(["split", "dataset"], sort=False)}
     check_cells(cells, cfg, folder, run.get("questions", {}))
     steps = {name(p): read_table(p, ["step"]) for p in sorted(folder.glob("steps_*.csv.gz"))}
@@ -237,4 +242,5 @@ def load_records(
     for p in sorted(folder.glob("train_*.csv")):
         try: train[name(p)] = pd.read_csv(p)
         except ValueError as e: raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
-    return Records(run, cfg, cells, steps, train)
+    texts = {name(p): pd.read_csv(p, dtype=str, keep_default_na=False) for p in sorted(folder.glob("texts_*.csv.gz"))}
+    return Records(run, cfg, cells, steps, train, texts)

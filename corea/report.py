@@ -16,7 +16,7 @@ from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms,
                            over_steps, pooled, savefig)
 from .records import GROUPS, LLM, PAPER_SETS, paper_value
 from .study import estimate, measure, metrics_table
-from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_of,
+from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_example, table_of,
                           table_rewards, table_rollouts, table_toys)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
@@ -150,7 +150,7 @@ TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text
                    table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
                    f"table_{5+i:02}": partial(table_of, i=i) for i in range(6)} | dict(table_11=table_11) | {
                    f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
-                   chord=table_chord, control=table_control, toys=table_toys)
+                   chord=table_chord, control=table_control, toys=table_toys, example=table_example)
 ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
 
 def wanted(

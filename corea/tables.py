@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNITS', 'REWARDS', 'Column', 'number', 'cell', 'sections', 'grid', 'table_1', 'table_2', 'table_of', 'signal_columns',
            'halves', 'table_rewards', 'group_sizes', 'smaller', 'backbones', 'table_rollouts', 'table_11',
-           'table_chord', 'table_control', 'table_toys', 'markdown']
+           'table_chord', 'table_control', 'table_example', 'table_toys', 'markdown']
 
 # %% ../nbs/09c_tables.ipynb #08f17115
 from pathlib import Path
@@ -241,6 +241,28 @@ def table_control(
     text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
     seeds = ", ".join(f"{n} {len(st.records.seeds(NAMED[n].method))}" for n in names)
     return frame, text + f"\n\n± half of the 95 % interval over questions. Training seeds: {seeds}.\n"
+
+# %% ../nbs/09c_tables.ipynb #db286fa3
+def table_example(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Figures 5 to 8: one question, three models."
+    d, empty = st.cfg.train_set, pd.DataFrame(columns=["model", "completion"])
+    who = {"untrained": "base"} | {m.upper(): s[0][1] for m in ("rlvr", "l1") if (s := st.records.seeds(m))}
+    if not all(m in st.records.texts for m in who.values()): return empty, "**One question, three models**\n\nNot run: these records hold no whole answers.\n"
+    first = lambda m: st.records.cells[m, "test", d].query("sample == 0").set_index("question_id")
+    base, rlvr, l1 = map(first, who.values())
+    rate = st.records.cells[who["L1"], "test", d].groupby("question_id").correct.mean()
+    shows = ((base.correct == 0) & (base.confidence >= .9) & (rlvr.correct == 1) & (rlvr.confidence >= .9) & (l1.correct == 1)
+             & (l1.confidence < .9) & ((l1.confidence - rate).abs() <= .15))
+    texts = {name: st.records.texts[m].set_index("question_id") for name, m in who.items()}
+    if not (found := [i for i in texts["L1"].index if shows.get(i, False)]):
+        return empty, f"**One question, three models**\n\nNone of {len(texts['L1'])} questions fits the rule.\n"
+    q = texts["L1"].loc[found[0]]
+    f = pd.DataFrame([dict(model=name, completion=t.completion[found[0]]) for name, t in texts.items()])
+    lines = "\n".join(f"- **{r.model}**: `{r.completion}`" for r in f.itertuples())
+    title = f"**One question, three models** ({found[0]}, the first of {len(found)} among {len(texts['L1'])} that fit the rule)"
+    return f, f"{title}\n\n{q.question} *Right: {q.gold}; L1 is right in {number(100 * rate[found[0]], 0)} % of its answers.*\n\n{lines}\n"
 
 # %% ../nbs/09c_tables.ipynb #6b421881
 def table_toys(
