@@ -227,7 +227,7 @@ def math_verify() -> callable: # (answer, gold) -> bool, without any limit of it
     logging.getLogger("math_verify").setLevel(logging.ERROR)   # it warns that its own alarm is off
     for number in (sympy.Integer, sympy.Rational): number._eval_power = bounded(number._eval_power)
     how = dict(extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
-    boxed = lambda s: read(rf"\boxed{{{s}}}", **how)
+    boxed = lru_cache(maxsize=1 << 12)(lambda s: read(rf"\boxed{{{s}}}", **how))      # one gold answer meets many answers
     same = lambda answer, gold: bool(verify(boxed(gold), boxed(answer), timeout_seconds=None))
     same(r"\frac{1}{2}", "0.5")
     return same

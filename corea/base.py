@@ -20,6 +20,8 @@ from .trainer import save_model, train_grpo
 # %% ../nbs/06a_base.ipynb #346061d5
 SIZES = {"slm": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288),
          "llm": dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=6, intermediate_size=480),
+         "small": dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=192),
+         "llama": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288, model_type="llama"),
          "tiny": dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64)}
 
 def base_tokenizer(
@@ -29,15 +31,16 @@ def base_tokenizer(
     return make_tokenizer(("\n" + INSTRUCTION, head, tail.lstrip()))   # a question's ". " may take the space before it
 
 def make_model(
-    size,      # slm, llm or tiny
+    size,      # one of `SIZES`
     tokenizer, # sets the vocabulary
     seed=0     # of the initial weights
-): # a `Qwen3ForCausalLM` with random weights
+): # a `Qwen3ForCausalLM`, or a `LlamaForCausalLM`, with random weights
     "A new model of one of our sizes."
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
     set_seed(seed)
-    s = SIZES[size]
-    return Qwen3ForCausalLM(Qwen3Config(
+    s = SIZES[size].copy()
+    model, config = (LlamaForCausalLM, LlamaConfig) if s.pop("model_type", "qwen3") == "llama" else (Qwen3ForCausalLM, Qwen3Config)
+    return model(config(
         **s, vocab_size=len(tokenizer), head_dim=32, num_key_value_heads=s["num_attention_heads"], tie_word_embeddings=True,
         max_position_embeddings=256, initializer_range=0.06, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id, use_sliding_window=False))
@@ -197,6 +200,7 @@ class Recipe:
     "How the base models are made."
     slm: str = "slm"
     llm: str = "llm"
+    more: tuple = ("small", "llama")    # further SLMs, by size or architecture, made as the first is
     seed: int = 0
     pretrain_batch: int = 32
     slm_steps: int = 2600
@@ -250,11 +254,11 @@ def _finish(recipe, which, model, tokenizer):
     return model, tokenizer
 
 def _grpo(recipe, which, work):
-    method, start = {"slm": ("rlvr", "slm-grown"), "llm": ("l1", "llm-warm")}[which]
-    steps, lr = getattr(recipe, f"{which}_grpo_steps"), getattr(recipe, f"{which}_grpo_lr")
+    role, method, start = ("llm", "l1", "llm-warm") if which == "llm" else ("slm", "rlvr", f"{which}-grown")
+    steps, lr = getattr(recipe, f"{role}_grpo_steps"), getattr(recipe, f"{role}_grpo_lr")
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
     cfg = load_profile(profile, steps=steps, lr=lr, snapshots=(), questions_per_step=recipe.grpo_questions)
-    families = DATASETS if which == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
+    families = DATASETS if role == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
     questions = [q for d in families for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
     return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start,
                                       questions=questions, progress=False))
@@ -282,18 +286,18 @@ def make_base(
     revisions = {d: x.revision for d, x in DATASETS.items()}
     out, work = Path(out), Path(work or ARTIFACTS/"base"/digest([asdict(recipe), revisions]))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
-    young = lambda: _stage(work, "slm-young", lambda: _pretrain(recipe, recipe.slm, recipe.slm_steps, recipe.slm_lr,
-                                                             recipe.slm_diet))
-    grown = lambda: _stage(work, "slm-grown", lambda: _finish(recipe, "slm", *young()))
-    raw = lambda: _stage(work, "slm-raw", lambda: (grown(), _grpo(recipe, "slm", work))[1])
-    _stage(work, "slm", lambda: _warm(recipe, *raw(), families))
-    _stage(work, "slm-control", lambda: _warm(recipe, *raw(), home))
+    young = lambda name, size: _stage(work, f"{name}-young", lambda: _pretrain(recipe, size, recipe.slm_steps, recipe.slm_lr, recipe.slm_diet))
+    grown = lambda *a: _stage(work, f"{a[0]}-grown", lambda: _finish(recipe, "slm", *young(*a)))
+    raw = lambda *a: _stage(work, f"{a[0]}-raw", lambda: (grown(*a), _grpo(recipe, a[0], work))[1])
+    small = {"slm": recipe.slm, **{f"slm-{size}": size for size in recipe.more}}
+    for name, size in small.items(): _stage(work, name, lambda: _warm(recipe, *raw(name, size), families))
+    _stage(work, "slm-control", lambda: _warm(recipe, *raw("slm", recipe.slm), home))
     llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
     llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, "llm", *llm_young()))
     _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
     _stage(work, "llm", lambda: _grpo(recipe, "llm", work))
     manifest = dict(command="make base", recipe=asdict(recipe), data=revisions, models={})
-    for name in ("slm", "slm-control", "llm"):
+    for name in (*small, "slm-control", "llm"):
         model, tokenizer = _stage(work, name, None)
         shutil.rmtree(out/name, ignore_errors=True)
         model.to(torch.bfloat16).save_pretrained(out/name)
@@ -303,7 +307,7 @@ def make_base(
     write_atomic(out/"manifest.json", json.dumps(manifest, indent=1) + "\n")
     return manifest
 
-TINY = Recipe(slm="tiny", llm="tiny", slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2,
+TINY = Recipe(slm="tiny", llm="tiny", more=(), slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2,
               install_questions=12, install_steps=3, cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
               slm_grpo_steps=1)
 

@@ -315,10 +315,15 @@ def script(folder, text):
     path.chmod(0o755)
     return path
 
-def gone(pid):
-    "No such process, or one that nobody has buried yet."
-    try: return f"/proc/{pid}/stat" and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError: return True
+def gone(pid, patience=20):
+    "No such process, or one that nobody has buried yet; the system may take a moment over a signal."
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        try:
+            if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z": return True
+        except (FileNotFoundError, ProcessLookupError): return True
+        time.sleep(.05)
+    return False
 
 def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_path):
     serve = lambda **kw: s.vllm_server("ck", python=tmp_path/"python", log=tmp_path/"log", **kw)
