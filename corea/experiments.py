@@ -350,7 +350,7 @@ def identity(
 ) -> str: # 16 hex characters; the same name, configuration, weights and data give the same records
     "A digest of what decides the records."
     revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
-    own = {n: config_for(cfg, n) for n, *_ in chains(cfg) if not name or n == name}
+    own = {n: config_for(cfg, n) for n in ([name] if name else [n for n, *_ in chains(cfg)])}
     start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm" or not cfg.llm_server}
     cfg, left_out = (own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name else (cfg, ())
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}

@@ -4,14 +4,14 @@ It makes a folder of rows in the very form of the published sets, from the minia
 in another process; and runs `make results PROFILE=stand-in`: every table and figure at the end. COREA_VLLM_PYTHON, an interpreter
 with vLLM (`make vllm` makes one), puts vLLM's own server in place of the double.
 """
-import json, os, random, signal, subprocess, sys, time
+import json, os, random, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 from corea.core import ARTIFACTS, MODELS, ROOT, digest, load_profile, write_atomic
 from corea.data import DATASETS, QUEUE
 from corea.published import PUBLISHED, committed
+from corea.server import vllm_server
+from server import interpreter
 
 def options(r, gold, others): return r.sample([gold, *others], 1 + len(others))
 
@@ -54,22 +54,10 @@ def write(folder):
 
 @contextmanager
 def server(url, log):
-    "The LLM behind an address, in another process."
-    python, path, port = os.environ.get("COREA_VLLM_PYTHON"), MODELS/"llm", url.rpartition(":")[2]
-    command = ([python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--dtype", "float32", "--enforce-eager"] if python
-               else [sys.executable, str(Path(__file__).with_name("server.py"))])
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as out:
-        p = subprocess.Popen([*command, "--model", str(path), "--port", port], stdout=out, stderr=out, start_new_session=True,
-                             env=dict(VLLM_CPU_KVCACHE_SPACE="1") | os.environ)
-    try:
-        while True:
-            if p.poll() is not None: sys.exit(f"the server ended, see {log}")
-            try:
-                if urlopen(f"{url}/health", timeout=5).status == 200: break
-            except (URLError, OSError): time.sleep(.2)
-        yield p
-    finally: os.killpg(p.pid, signal.SIGKILL) if p.poll() is None else None
+    "The LLM behind an address, in another process; the double starts where vLLM would."
+    with tempfile.TemporaryDirectory() as folder:
+        python = os.environ.get("COREA_VLLM_PYTHON") or interpreter(folder)
+        with vllm_server(MODELS/"llm", python, url.rpartition(":")[2], log, dtype="float32", enforce_eager=True): yield
 
 def main():
     start, folder = time.time(), ARTIFACTS/"stand-in-data"
