@@ -14,10 +14,11 @@ from corea.generate import end_ids, finish, load_checkpoint, next_logprobs, pad_
 class Double(ThreadingHTTPServer):
     "The server; `faults` are used up one a POST, `seen` keeps what was asked."
     request_queue_size, daemon_threads = 128, True
-    def __init__(self, path, port=0):
+    def __init__(self, path, port=0, together=1):
         super().__init__(("127.0.0.1", port), Handler)
         self.model, self.tokenizer = load_checkpoint(path)
         self.ends, self.path = end_ids(self.tokenizer, self.model.config), str(path)
+        self.together = together        # requests answered in one batch: one alone, and the last bit does not depend on its neighbours
         self.faults, self.seen, self.lock, self.waiting = [], [], threading.Lock(), Queue()
         threading.Thread(target=self.work, daemon=True).start()
         self.url, self.limit = f"http://127.0.0.1:{self.server_port}", self.model.config.max_position_embeddings
@@ -43,7 +44,7 @@ class Double(ThreadingHTTPServer):
         held = []
         while True:
             held += [self.waiting.get()] if not held else []
-            while not self.waiting.empty() and len(held) < 64: held.append(self.waiting.get())
+            while not self.waiting.empty() and len(held) < self.together: held.append(self.waiting.get())
             some = [h for h in held if h[0] == held[0][0]]
             held = [h for h in held if h[0] != held[0][0]]
             how, prompts, seeds, answers = some[0][0], *zip(*(h[1:] for h in some))
@@ -139,5 +140,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--model", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--max-num-seqs", type=int, default=1)
     options, _ = parser.parse_known_args()
-    Double(options.model, options.port).serve_forever()
+    Double(options.model, options.port, options.max_num_seqs).serve_forever()

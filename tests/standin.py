@@ -57,7 +57,8 @@ def server(url, log):
     "The LLM behind an address, in another process; the double starts where vLLM would."
     with tempfile.TemporaryDirectory() as folder:
         python = os.environ.get("COREA_VLLM_PYTHON") or interpreter(folder)
-        with vllm_server(MODELS/"llm", python, url.rpartition(":")[2], log, dtype="float32", enforce_eager=True): yield
+        with vllm_server(MODELS/"llm", python, url.rpartition(":")[2], log, dtype="float32", enforce_eager=True,
+                         max_num_seqs=64): yield
 
 def main():
     start, folder = time.time(), ARTIFACTS/"stand-in-data"

@@ -2,7 +2,7 @@
 import os, signal, subprocess, sys, time
 from dataclasses import asdict
 from pathlib import Path
-import psutil, pytest
+import pytest
 from safetensors.torch import load_file
 import corea.layouts as layouts, corea.trainer as trainer
 from corea.core import CoreaError, load_profile, read_records
@@ -10,6 +10,7 @@ from corea.data import load_questions
 from corea.generate import load_checkpoint
 from corea.layouts import Cut, check_layout, cut_batch
 from fixed_rollouts import install
+from processes import gone
 
 HERE = Path(__file__).parent
 CLOSE, MOVED = 1e-5, 2e-4   # weights of two layouts differ by less than the one, and training moves them by more than the other
@@ -47,13 +48,6 @@ def same(one, other):
     assert one[0].keys() == other[0].keys() and apart(one[0], other[0]) < CLOSE
 
 def start(): return load_file(Path(trainer.find_model("slm"))/"model.safetensors")
-
-def gone(pids, patience=20):
-    "Whether no process is left, but for dead ones that nobody has buried."
-    alive = lambda p: psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE
-    end = time.monotonic() + patience
-    while (left := [p for p in pids if alive(p)]) and time.monotonic() < end: time.sleep(0.1)
-    return not left
 
 def test_two_processes_and_a_group_in_both(train):
     "Three questions for two processes: the completions of the second lie in both."

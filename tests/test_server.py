@@ -11,6 +11,7 @@ import corea.generate as g
 import corea.server as s
 from corea.core import CoreaError, load_profile
 from generate_jobs import QUESTIONS
+from processes import gone
 from server import Double, code, drip, echo_key, half, interpreter, late, reset, text
 from test_generate import folder, vllm_python    # folder: a checkpoint, a fixture
 
@@ -50,7 +51,7 @@ def test_a_server_killed_and_restarted_costs_nothing(kind, folder, tmp_path, mon
         got += stream
     assert len(started) == 2 and len(got) == len({(c.index, c.sample) for c in got}) == 24
     assert ordered(got) == ordered(whole)
-    assert all(gone(p.pid) for p in started)
+    assert gone([p.pid for p in started])
     with pytest.raises(CoreaError, match="ConnectError"): s.ServerEngine(url, patience=0)    # it ended with its block
 
 def test_a_server_that_is_still_starting_is_waited_for(folder, quick, caplog):
@@ -315,16 +316,6 @@ def script(folder, text):
     path.chmod(0o755)
     return path
 
-def gone(pid, patience=20):
-    "No such process, or one that nobody has buried yet; the system may take a moment over a signal."
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        try:
-            if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z": return True
-        except (FileNotFoundError, ProcessLookupError): return True
-        time.sleep(.05)
-    return False
-
 def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_path):
     serve = lambda **kw: s.vllm_server("ck", python=tmp_path/"python", log=tmp_path/"log", **kw)
     script(tmp_path, "echo out of memory; exit 3")
@@ -335,7 +326,7 @@ def test_a_server_that_does_not_come_up_is_told_with_its_last_words(tmp_path):
     with pytest.raises(CoreaError, match="is not up after 1 s; .* loading"):
         with serve(patience=1, tensor_parallel_size=2, enforce_eager=True): pass
     pid, *flags = (tmp_path/"pid").read_text().split()
-    assert gone(pid) and flags[:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "ck"]
+    assert gone([int(pid)]) and flags[:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model", "ck"]
     assert flags[-3:] == ["--tensor-parallel-size", "2", "--enforce-eager"]
 
 def test_a_group_that_will_not_end_is_killed(tmp_path):
@@ -343,7 +334,7 @@ def test_a_group_that_will_not_end_is_killed(tmp_path):
     p = subprocess.Popen([path], start_new_session=True)
     while not (tmp_path/"pid").exists() or not (tmp_path/"pid").read_text().strip(): time.sleep(.02)
     s.kill_group(p, patience=.2)
-    assert p.returncode == -signal.SIGKILL and gone((tmp_path/"pid").read_text().strip())
+    assert p.returncode == -signal.SIGKILL and gone([int((tmp_path/"pid").read_text())])
 
 def test_a_proxy_is_not_asked_for_this_machine(server, monkeypatch):
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"): monkeypatch.setenv(name, "http://127.0.0.1:1")
