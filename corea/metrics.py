@@ -306,20 +306,22 @@ def gain_over_chord(
     score,                    # (n,) any real score; nan defers first
     slm_correct, llm_correct, # (n,) 0 or 1, of the same question and sample
     slm_cost, llm_cost,       # (n,) cost of each answer; the LLM's is paid on top when deferred
-    weights=None              # (..., n)
+    weights=None,             # (..., n)
+    asked=0, spared=0         # (n,) or one number: cost of the score where it is not free; cost that a deferral saves
 ): # (...): accuracy won over the chord, mean from the SLM's cost to the LLM's; nan if the LLM is not dearer
     "How far a cascade lies above the two-model chord on average, all thresholds together."
     s, slm, c_slm, llm, c_llm = columns(score=score, slm_correct=slm_correct, slm_cost=slm_cost,
                                         llm_correct=llm_correct, llm_cost=llm_cost)
+    asked, spared = (np.broadcast_to(np.asarray(x, float), len(s)) for x in (asked, spared))
     s = np.where(np.isnan(s), -np.inf, s)
     rows = np.argsort(s, kind="stable")
     starts = runs(s[rows])
     def gain(w):
         d, total = w[:, rows], w.sum(-1, keepdims=True)
-        def path(first, more): # means after deferring ever more
-            later = np.cumsum(tied(d * more[rows], starts), -1)
-            return ratio((w @ first)[:, None] + np.pad(later, ((0, 0), (1, 0))), total)
-        cost, acc = path(c_slm, c_llm), path(slm, llm - slm)
+        def path(first, asked, more): # means: the SLM alone, the score paid, then deferring ever more
+            later = np.cumsum(tied(d * more[rows], starts), -1) + (w @ asked)[:, None]
+            return ratio((w @ first)[:, None] + np.c_[0 * total, w @ asked, later], total)
+        cost, acc = path(c_slm, asked, c_llm - spared), path(slm, 0 * slm, llm - slm)
         end, reached = ratio((w @ c_llm)[:, None], total), ratio((w @ llm)[:, None], total)
         x = np.minimum(cost, end) # what costs more than the LLM alone does not count
         part = np.nan_to_num(ratio(np.diff(x), np.diff(cost)))

@@ -217,7 +217,8 @@ def write_records(
     write_atomic(folder/"README.md", records_card(st, repo, rows).content)
 
 # %% ../nbs/09g_publish.ipynb #b70a001d
-ALONE = dict(slm_pass1="Pass@1, %", ece="ECE", auroc="AUROC", brier="Brier", output_ratio="states a confidence")
+ALONE = dict(slm_pass1="Pass@1, %", ece="ECE", auroc="AUROC", benefit_auroc="benefit-AUROC", gain_chord="gain over chord, points",
+             brier="Brier", output_ratio="states a confidence")
 CASCADE = dict(tau="τ", vs_llm="Pass@1 against the LLM, points", cost_change="cost against the LLM, %", llm_share="LLM asked, %",
                vs_own_chord="Pass@1 beyond a split at random, points")
 

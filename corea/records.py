@@ -21,7 +21,7 @@ from .published import find_dataset
 class System(NamedTuple):
     "One row of the tables."
     name: str
-    kind: str   # standalone, collaborative, ours, reward (of Table 3 only) or reference
+    kind: str   # standalone, collaborative, ours, reward (of Table 3 only), target (of a table of our own only) or reference
     method: str # whose answers come first: base, rlvr, brier, l1, ... or llm
     source: str # column of the records with the confidence; empty if it stands alone
 
@@ -46,6 +46,11 @@ COREA-Control | ours | control | confidence
 KL-SLM-Verb | reward | kl | confidence
 Sample-L1-SLM-Verb | reward | sample_l1 | confidence
 Sample-KL-SLM-Verb | reward | sample_kl | confidence
+LOO-L2-SLM-Verb | target | loo_l2 | confidence
+Hybrid-L2-SLM-Verb | target | hybrid_l2 | confidence
+Shrunk-L1-SLM-Verb | target | shrunk_l1 | confidence
+Rising-L1-SLM-Verb | target | rising_l1 | confidence
+Decoupled-L1-SLM-Verb | target | decoupled_l1 | confidence
 Random deferral | reference | l1 | share
 Two-model chord | reference | l1 | cost
 Oracle | reference | l1 | gold""".splitlines()]

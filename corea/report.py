@@ -14,10 +14,10 @@ import numpy as np, pandas as pd
 from .core import CoreaError, write_atomic
 from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes, figure_reliability,
                            over_steps, pooled, savefig)
-from .records import GROUPS, LLM, PAPER_SETS, paper_value
+from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, paper_value
 from .study import estimate, measure, metrics_table
 from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_example, table_of,
-                          table_rewards, table_rollouts, table_toys)
+                          table_rewards, table_rollouts, table_targets, table_toys)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../nbs/09f_report.ipynb #78818ffd
@@ -105,11 +105,12 @@ def sentence(
         return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and {rlvr[1]}. AUROC "
                 f"{', '.join(GROUPS[g] for g in groups)}, beside two that were never paid for a confidence (the router sees the question "
                 f"only): {ranks}.")
-    if item in ("table_03", "table_12", "table_13"):
-        ran = [n for n in REWARDS if st.has(n)]
+    if item in ("table_03", "table_12", "table_13", "targets"):
+        known = REWARDS | {s.name: s.name for s in SYSTEMS if s.kind == "target" and item == "targets"}
+        ran = [n for n in known if st.has(n)]
         best = {m: f(ran, key=lambda n: estimate(measure(st, n, "all", m))["value"]) for m, f in (("ece", min), ("auroc", max))}
-        return f"Of {len(ran)} rewards that were trained, over all data sets: " + ", ".join(
-            f"{word} {m.upper()} {REWARDS[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
+        return f"Of {len(ran)} {'targets' if item == 'targets' else 'rewards'} that were trained, over all data sets: " + ", ".join(
+            f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
     if item in ("table_04", "table_14", "table_15"):
         return "AUROC over all data sets, by rollouts: " + ", ".join(
             f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}" for n, s in sorted(group_sizes(st).items())) + "."
@@ -150,7 +151,7 @@ TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text
                    table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
                    f"table_{5+i:02}": partial(table_of, i=i) for i in range(6)} | dict(table_11=table_11) | {
                    f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
-                   chord=table_chord, control=table_control, toys=table_toys, example=table_example)
+                   chord=table_chord, targets=table_targets, control=table_control, toys=table_toys, example=table_example)
 ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
 
 def wanted(
