@@ -48,7 +48,7 @@ class Price:
     def __post_init__(self):
         for k, v in vars(self).items():
             if not (isinstance(v, Real) and 0 < v < math.inf):
-                raise CoreaError(f"{k} is {v!r} in Price: give a positive number")
+                raise CoreaError(f"{k} is {v!r} in {type(self).__name__}: give a positive number")
 
     def slm(self,
         prompt_tokens, completion_tokens # counts, numbers or (n,)

@@ -4,15 +4,19 @@
 
 # %% auto #0
 __all__ = ['PAIRS', 'BLUE', 'ORANGE', 'GREY', 'chat_pairs', 'solver_pairs', 'measures', 'judged', 'table_pairs', 'levels', 'band',
-           'panel', 'figure_pairs', 'figure_signals', 'eces', 'table_models', 'figure_models']
+           'panel', 'figure_pairs', 'figure_signals', 'eces', 'table_models', 'text_models', 'figure_models', 'sources',
+           'kept_tables', 'keep']
 
 # %% ../nbs/12a_pairs.ipynb #2c943750
+from pathlib import Path
 import numpy as np, pandas as pd
 from .cascade import sweep
-from .figures import drawn
+from .core import write_atomic
+from .figures import drawn, savefig
 from .metrics import (auroc, average, benefit_auroc, bootstrap_weights, chord, deferral_curve, ece, gain_over_chord, interval, oracle_curve,
                            pass_at_1, random_deferral)
-from .recorded import CURVE, SIZES, cascade_of, gsm8k_solutions, plaut, related, routerbench365
+from .recorded import CURVE, SETS, SIZES, cascade_of, gsm8k_solutions, plaut, plaut_sha256, related, routerbench365
+from .report import as_csv
 from .tables import markdown, number
 
 # %% ../nbs/12a_pairs.ipynb #5b8ed506
@@ -186,6 +190,15 @@ def table_models(
     for k in ("accuracy", "over_chord"): out[f"{k}.lo"], out[f"{k}.hi"] = interval(value[k], draws[k])
     return out
 
+def text_models(
+    table # as from `table_models`
+) -> str: # Markdown
+    "Models by price as a table."
+    said = lambda r, k, sign=False: "{} ({} to {})".format(*(number(r[c], 1, sign) for c in (k, f"{k}.lo", f"{k}.hi")))
+    rows = [{"model": m, "dollars per 1,000 questions": number(1000 * r.dollars, 3), "accuracy, %": said(r, "accuracy"),
+             "over the chord, points": said(r, "over_chord", True)} for m, r in table.iterrows()]
+    return markdown(pd.DataFrame(rows), "Models by price, against the chord from the cheapest to the dearest; in brackets 95 % intervals over questions")
+
 @drawn
 def figure_models(
     routed, table # as from `read_routerbench`; as from `table_models`
@@ -214,3 +227,26 @@ def figure_models(
     ax.set(xscale="log", xlabel="dollars per question", ylabel="accuracy, %")
     ax.legend(loc="lower right", fontsize=7.5)
     return fig
+
+# %% ../nbs/12a_pairs.ipynb #0106c493
+def sources() -> pd.DataFrame: # set, records, repo, commit, licence, sha256
+    "Where the records of all pairs and models come from, and what they are checked against."
+    files = [("plaut", f"{d} {m} first", plaut_sha256(d, m)) for d in SIZES for pair in PAIRS for m in pair[:2]]
+    files += [(name, name, " or ".join(SETS[name].sha256)) for name in ("gsm8k_solutions", "routerbench365")]
+    return pd.DataFrame([dict(set=s, records=k, repo=SETS[s].repo, commit=SETS[s].commit, licence=SETS[s].licence, sha256=sha) for s, k, sha in files])
+
+def kept_tables(
+    found, models # as from `judged`, as from `table_models`
+) -> dict: # name of a file -> text
+    "The tables as CSV and Markdown, and the sources."
+    priced = models.rename_axis("model").reset_index()
+    priced.insert(1, "dollars_per_1000", 1000 * priced.pop("dollars"))
+    return {"pairs.csv": as_csv(found), "pairs.md": table_pairs(found), "models.csv": as_csv(priced), "models.md": text_models(models),
+            "sources.csv": as_csv(sources())}
+
+def keep(
+    texts, figures, out # name of a file -> text; name -> matplotlib figure; a folder
+) -> list: # the names of all files written
+    "Write tables and figures."
+    paths = [write_atomic(Path(out)/name, text) for name, text in texts.items()]
+    return [p.name for p in paths + [p for name, fig in figures.items() for p in savefig(fig, Path(out)/name)]]

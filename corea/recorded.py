@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'NAMED', 'GRADES', 'SOLVERS', 'SETS', 'SIZES', 'CURVE', 'right', 'number_of', 'framed', 'csv_rows',
            'read_tidy', 'top_probability', 'read_harness', 'read_plaut', 'read_solutions', 'read_routerbench',
-           'RecordSet', 'checked', 'copies', 'plaut', 'gsm8k_solutions', 'routerbench365', 'related', 'cascade_of']
+           'RecordSet', 'checked', 'copies', 'plaut_sha256', 'plaut', 'gsm8k_solutions', 'routerbench365', 'related',
+           'cascade_of']
 
 # %% ../nbs/12_recorded.ipynb #87573f7a
 import csv, hashlib, http.client, json, math, os, re, urllib.request
@@ -190,6 +191,7 @@ class RecordSet:
     folder: str     # of the files there
     inside: str     # of a copy, the folder with the files
     licence: str
+    sha256: tuple = ()  # of a set that is one file: any of these; empty where each file has its own
 
 def checked(
     parts, digests, where # the bytes of some files; sha256 of all of them in order, any of these; for the message
@@ -220,31 +222,39 @@ def copies(
 # %% ../nbs/12_recorded.ipynb #ac3019cd
 SETS = {s.name: s for s in (
     RecordSet("plaut", "bplaut/llm-calibration-and-correctness-prediction", "c176fdd333ed3915c14c031e8ac3baf30698be22", "main_results/", "main_results", "MIT"),
-    RecordSet("gsm8k_solutions", "openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", "grade_school_math/data/", "", "MIT"),
-    RecordSet("routerbench365", "FrontierCS/Frontier-CS", "4d508c1954766e0dda0347e1f14946978ef6b761", "research/problems/llm_router/resources/", "", "MIT"))}
+    RecordSet("gsm8k_solutions", "openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", "grade_school_math/data/", "", "MIT",
+              ("4bc62db838f8418365d51c627bd66294cbdca9fb7f01519cb13f0dce8c51580b",)),
+    RecordSet("routerbench365", "FrontierCS/Frontier-CS", "4d508c1954766e0dda0347e1f14946978ef6b761", "research/problems/llm_router/resources/", "", "MIT",
+              ("7f78353344322a06d69b87d67ec8ee80c2fba44c07e57f2f5e048f4147815ffd",      # as published
+               "7d6503deeb40872fe060197b574f080346d3c1b131106499141af2705a009154")))}  # without texts
 SIZES = dict(arc=2590, hellaswag=6000, mmlu=6000, truthfulqa=817, winogrande=6000)
+
+def plaut_sha256(
+    dataset, model, prompt="first" # as for `plaut`
+) -> str: # of the bytes of all its files, in order; `CoreaError` if there are none
+    "What one of Plaut's models on one set is checked against."
+    known = json.loads((ROOT/"nbs"/"data"/"records.json").read_text())
+    if (key := f"{dataset} {model} {prompt}") not in known:
+        raise CoreaError(f"no records of {key}: sets {', '.join(SIZES)}; models {', '.join(sorted({k.split()[1] for k in known}))}; first or second")
+    return known[key]
 
 def plaut(
     dataset, model, # one of `SIZES`; as in the files' names, such as Llama3-8b
     prompt="first"  # or second
 ) -> pd.DataFrame: # as from `read_plaut`
     "One of Plaut's models on one set."
-    known = json.loads((ROOT/"nbs"/"data"/"records.json").read_text())
-    if (key := f"{dataset} {model} {prompt}") not in known:
-        raise CoreaError(f"no records of {key}: sets {', '.join(SIZES)}; models {', '.join(sorted({k.split()[1] for k in known}))}; first or second")
+    digest = plaut_sha256(dataset, model, prompt)
     edges = [*range(0, SIZES[dataset], 500), SIZES[dataset]]
     names = [f"{dataset}_{model}-q{a}to{b}_no_abst_norm_logits_{prompt}_prompt.txt" for a, b in zip(edges, edges[1:])]
-    return read_plaut(copies(SETS["plaut"], names, [known[key]]))
+    return read_plaut(copies(SETS["plaut"], names, [digest]))
 
 def gsm8k_solutions() -> pd.DataFrame: # as from `read_solutions`
     "GSM8K's four solvers."
-    digest = "4bc62db838f8418365d51c627bd66294cbdca9fb7f01519cb13f0dce8c51580b"
-    return read_solutions(*copies(SETS["gsm8k_solutions"], ["example_model_solutions.jsonl"], [digest]))
+    return read_solutions(*copies(s := SETS["gsm8k_solutions"], ["example_model_solutions.jsonl"], s.sha256))
 
 def routerbench365() -> pd.DataFrame: # as from `read_routerbench`
     "RouterBench's eleven models on 365 questions."
-    digests = ["7f78353344322a06d69b87d67ec8ee80c2fba44c07e57f2f5e048f4147815ffd", "7d6503deeb40872fe060197b574f080346d3c1b131106499141af2705a009154"]     # as published; without texts
-    return read_routerbench(*copies(SETS["routerbench365"], ["reference_data.csv"], digests))
+    return read_routerbench(*copies(s := SETS["routerbench365"], ["reference_data.csv"], s.sha256))
 
 # %% ../nbs/12_recorded.ipynb #87a4c1a7
 CURVE = ["score", "slm_correct", "llm_correct", "slm_cost", "llm_cost"]     # in the order of the metrics' arguments

@@ -30,7 +30,7 @@ def test_is_what_index_gives(tmp_path):
     assert run.returncode == 0, run.stderr
     assert (tmp_path/"README.md").read_text(encoding="utf-8") == text(), "README.md is not what nbs/index.ipynb gives: run `make readme`"
 
-@pytest.mark.parametrize("tag", ["scoreboard", "notebooks"])
+@pytest.mark.parametrize("tag", ["scoreboard", "pairs", "notebooks"])
 def test_index_shows_what_the_files_say(tag):
     "Tables of index, drawn again from records and notebooks, are those stored in it."
     names = setup()

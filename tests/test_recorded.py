@@ -10,7 +10,7 @@ import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 from corea import pairs, recorded as rec
-from corea.core import CoreaError
+from corea.core import FIGURES, CoreaError
 from corea.metrics import auroc, bootstrap_weights, interval
 
 def write(folder, name, text):
@@ -329,3 +329,29 @@ def test_the_two_traps_are_in_the_records(monkeypatch):
     f = pairs.judged(pairs.solver_pairs(), 400).set_index("on")
     assert f.auroc["brevity"] == pytest.approx(.63, abs=.005) and f["gain_coin.lo"]["brevity"] < 0 < f["gain_coin.hi"]["brevity"]
     assert f["gain_chord"]["brevity"] < 0 < f["gain_chord.lo"]["agreement"]
+
+# --- what is committed -----------------------------------------------------------------------------------------------
+
+def committed(name): return (FIGURES/"pairs"/name).read_text()
+
+def same_table(text, name):
+    "To the last digit but one of the CSV: another machine may round the last one otherwise."
+    pd.testing.assert_frame_equal(*(pd.read_csv(io.StringIO(t)) for t in (text, committed(name))), rtol=0, atol=2e-6)
+
+def test_committed_pairs_are_what_the_records_give():
+    at_hand("plaut"), at_hand("gsm8k_solutions"), at_hand("routerbench365")
+    found = pairs.judged(pairs.chat_pairs() | pairs.solver_pairs())
+    texts = pairs.kept_tables(found, pairs.table_models(rec.routerbench365()))
+    for name in ("pairs.csv", "models.csv"): same_table(texts[name], name)
+
+def test_committed_tables_belong_together():
+    "Markdown says what the CSV says, and every pair has its sources."
+    assert committed("sources.csv") == pairs.as_csv(pairs.sources())
+    f, m = pd.read_csv(FIGURES/"pairs"/"pairs.csv"), pd.read_csv(FIGURES/"pairs"/"models.csv").set_index("model")
+    m["dollars"] = m.pop("dollars_per_1000") / 1000
+    assert committed("pairs.md") == pairs.table_pairs(f)
+    assert committed("models.md") == pairs.text_models(m)
+    named = {tuple(r.split()[:2]) for r in pairs.sources().query("set == 'plaut'").records}
+    assert {(r.on, model) for r in f[f.large != "175B"].itertuples() for model in (r.small, r.large)} == named
+    assert sorted(p.name for p in (FIGURES/"pairs").iterdir()) == sorted([*pairs.kept_tables(f, m), *(
+        f"{k}.{kind}" for k in ("pairs", "signals", "models") for kind in ("svg", "png"))])
