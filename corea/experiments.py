@@ -396,7 +396,8 @@ def run(
     questions = how_many(cfg)
     for split, sets in questions.items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
-    done, had, failed, over = {}, reusable(cfg, reuse), {}, threading.Event()
+    had, failed, over = reusable(cfg, reuse), {}, threading.Event()
+    done = {name: told for name, (_, told) in reusable(cfg, [out]).items()}     # what is gathered stays listed while it is gathered again
     todo = [c for c in chains(cfg) if c[0] not in had]
     bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile, disable=not progress, unit_scale=True,
                smoothing=0.05)
