@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['INSTRUCTION', 'ROUTER_PROMPT', 'TOYS', 'BOX', 'CONF', 'BRACE', 'STATUSES', 'NUMBER', 'WRAPS', 'OPTION', 'HAS_CLOCK',
            'TOWER', 'BITS', 'LONGEST', 'PLAIN', 'prompt', 'messages', 'closing', 'last', 'read_confidence', 'Parsed',
-           'parse', 'bare', 'Late', 'used', 'stop', 'in_time', 'bounded', 'math_verify', 'same_value', 'easy', 'grade']
+           'parse', 'confidence_span', 'bare', 'Late', 'used', 'stop', 'in_time', 'bounded', 'math_verify',
+           'same_value', 'easy', 'grade']
 
 # %% ../nbs/02_answer.ipynb #dea95151
 import ctypes, logging, math, re, threading, time
@@ -140,6 +141,15 @@ def parse(
     elif not answer: status = "empty_answer"
     elif status == "ok" and text.count(BOX) + text.count(CONF) > 2: status = "repeated"
     return Parsed(answer or None, confidence, status)
+
+# %% ../nbs/02_answer.ipynb #d47a1c75
+def confidence_span(
+    completion: str, # the model's words; None counts as none
+) -> slice: # of its characters, braces and macro included; without end if it never closes; empty if there is none
+    "Where the last confidence of a completion stands."
+    start, stop, said = last(completion or "", CONF)
+    if start < 0 or parse(completion).status == "nested": return slice(0, 0)
+    return slice(start, stop + 1 if said is not None else None)
 
 # %% ../nbs/02_answer.ipynb #878e95f1
 WRAPS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{(.*)\}|\((.*)\)", re.DOTALL)

@@ -112,21 +112,23 @@ class Term(NamedTuple):
     target: callable    # (correct, keys) -> (n,) in [0, 1]
     distance: callable  # (confidences, targets) -> rewards in [-1, 0]
     rising: bool        # its weight grows over the training
+    decoupled: bool     # it teaches the words of the confidence alone
 
 def find_term(
-    method # one of `CONFIDENCE_TERMS`, or target_distance such as loo_l2; rising_ may go before
+    method # one of `CONFIDENCE_TERMS`, or target_distance such as loo_l2; rising_, decoupled_ or rising_decoupled_ may go before
 ) -> Term: # `CoreaError` for a name that means nothing
     "The confidence term of a method, by its name."
-    name = method.removeprefix("rising_")
-    if name in CONFIDENCE_TERMS:
-        return Term(group_rate if name in GROUP_TERMS else own_correctness, CONFIDENCE_TERMS[name], method != name)
+    rest = method.removeprefix("rising_")
+    name = rest.removeprefix("decoupled_")
+    how = rest != method, name != rest
+    if name in CONFIDENCE_TERMS: return Term(group_rate if name in GROUP_TERMS else own_correctness, CONFIDENCE_TERMS[name], *how)
     m = re.fullmatch(r"(loo|shrunk|hybrid)((?<!loo)\d+)?_(\w+)", name)
     if not m or m[3] not in GROUP_TERMS:
         raise CoreaError(f"unknown method {method!r}: choose rlvr, {', '.join(CONFIDENCE_TERMS)}, or a target ({', '.join(TARGETS)})"
-                         f" with a distance ({', '.join(GROUP_TERMS)}), such as loo_l2, shrunk4_l1, hybrid25_l2 or rising_l1")
+                         f" with a distance ({', '.join(GROUP_TERMS)}), such as loo_l2, shrunk4_l1, hybrid25_l2, rising_l1 or decoupled_l1")
     target = TARGETS[m[1]] if m[2] is None else lambda correct, keys: TARGETS[m[1]](correct, keys, int(m[2]))
     target([1, 0], [0, 0])      # a number out of range is told now, not at the first batch
-    return Term(target, CONFIDENCE_TERMS[m[3]], method != name)
+    return Term(target, CONFIDENCE_TERMS[m[3]], *how)
 
 # %% ../nbs/04_reward.ipynb #55fecf16
 SYMBOLS = ("<font>", "<compat>", "<super>", "<sub>")    # Unicode's letter-like symbols
@@ -270,6 +272,7 @@ def confidence_reward(
             target = term.target([r[0] for r in rows], group_keys([r[1] for r in rows], group_size))[own]
         weight = trainer_state.global_step / trainer_state.max_steps if term.rising and trainer_state else 1
         return (weight * term.distance(batch.confidence, target)).tolist()
+    confidence.term = term      # the trainer asks whether it is decoupled
     return confidence
 
 # %% ../nbs/04_reward.ipynb #62e8abc2

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['simulate', 'errors_off', 'answers', 'rivals', 'stated', 'effective', 'against_rate', 'own_share', 'split_auroc',
-           'push', 'best_effort', 'safe_weight', 'advantages', 'stretch', 'agreeing']
+           'push', 'best_effort', 'safe_weight', 'advantages', 'stretch', 'agreeing', 'confidence_share']
 
 # %% ../nbs/04a_targets.ipynb #04a00004
 import json
@@ -170,3 +170,18 @@ def agreeing(
 ) -> float: # in [0, 1]
     "Share of questions whose answers are all right or all wrong."
     return float(frame.groupby("question_id").correct.mean().isin([0, 1]).mean())
+
+# %% ../nbs/04a_targets.ipynb #b9413aa0
+def confidence_share(
+    p, delta,  # solve rate; how far the two confidences are apart
+    N=8,       # rollouts, every other of which says 1 and the others 1 - delta
+    scale=True # as in `advantages`
+) -> float: # 0 under decoupled methods
+    "Share of the confidence term, under group L1, in the squared advantage of a reasoning token."
+    from itertools import product
+    right, said = np.array(list(product((0.0, 1.0), repeat=N))), 1 - delta * (np.arange(N) % 2)     # every group there is
+    chance = np.prod(np.where(right == 1, p, 1 - p), 1)
+    whole = advantages(right, said, scale=False)
+    spread = whole.std(1, ddof=1, keepdims=True) + 1e-4 if scale else 1
+    squares = [chance @ ((part / spread)**2).sum(1) for part in (whole - right + right.mean(1, keepdims=True), whole)]
+    return float(squares[0] / squares[1])

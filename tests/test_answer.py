@@ -2,7 +2,7 @@
 import math, subprocess, sys, threading, time
 import pytest
 from hypothesis import example, given, settings, strategies as st
-from corea.answer import (BOX, CONF, INSTRUCTION, LONGEST, PLAIN, STATUSES, TOYS, Parsed, closing, grade, math_verify,
+from corea.answer import (BOX, CONF, INSTRUCTION, LONGEST, PLAIN, STATUSES, TOYS, Parsed, closing, confidence_span, grade, math_verify,
                           messages, parse, prompt, read_confidence, same_value)
 from corea.core import CoreaError
 
@@ -28,6 +28,17 @@ def check(p):
 @example("\ud800" + BOX)
 @example(BOX + "\\")
 def test_parse_never_raises_and_stays_in_range(text): check(parse(text))
+
+
+@QUICK
+@given(hostile)
+@example(r"\boxed{3} \confidence{0.5} \confidence{0.25}")
+def test_the_span_holds_the_confidence_that_is_read_and_never_the_answer(text):
+    p, span = parse(text), confidence_span(text)
+    said, box = text[span], text.rfind(BOX)
+    assert bool(said) == (CONF in text and p.status != "nested") and said.rfind(CONF) == (0 if said else -1)
+    assert box < 0 or box < span.start or box >= len(text[:span.stop])
+    if p.confidence is not None: assert read_confidence(said[len(CONF):-1])[0] == p.confidence
 
 
 @QUICK

@@ -1,10 +1,12 @@
 "One training in many layouts: equal completions give equal rewards, advantages and, up to rounding, weights."
 import os, signal, subprocess, sys, time
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
-import pytest
+import pytest, torch
 from safetensors.torch import load_file
-import corea.layouts as layouts, corea.trainer as trainer
+import corea.layouts as layouts, corea.trainer as trainer, fixed_rollouts
+from corea.answer import confidence_span
 from corea.core import CoreaError, load_profile, read_records
 from corea.data import load_questions
 from corea.generate import load_checkpoint
@@ -21,14 +23,14 @@ def config(**changes):
 
 def training(folder, monkeypatch):
     "Train with fixed completions: final weights, and what was rewarded."
-    def train(name="run", stop=None, bar=False, **changes):
+    def train(name="run", stop=None, bar=False, method="l1", **changes):
         cfg, out = config(**changes), folder/name
         with monkeypatch.context() as m:
             m.setattr(trainer, "PART", "fixed_rollouts:part")
             m.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
             if stop: m.setenv("COREA_TEST_STOP", stop)
             if cfg.processes == 1: install(asdict(cfg), m.setattr)
-            final = trainer.train_grpo(cfg, "l1", 0, out, questions=load_questions("calc", "train", 16), progress=bar)
+            final = trainer.train_grpo(cfg, method, 0, out, questions=load_questions("calc", "train", 16), progress=bar)
         assert not list(out.glob("checkpoint-*"))
         return load_file(final/"model.safetensors"), read_records(out/"seen.jsonl")
     return train
@@ -83,6 +85,62 @@ def test_fsdp2(train, alone):
     assert bar.n == 2 and "reward" in bar.told[0] and bar.told[-1] == "closed"
     assert all(r["sharded"] for r in sharded[1]) and not any(r["sharded"] for r in alone[1])
     same(alone, sharded)
+
+def test_decoupled_sharded_in_passes_and_a_group_in_both_processes(train):
+    odd = dict(questions_per_step=3, updates_per_step=1, method="decoupled_l1", scale_rewards="group")
+    one = train("one", **odd)
+    same(one, train("two", processes=2, sharding="fsdp2", micro_batch=4, **odd))
+    assert apart(one[0], train("coupled", **odd | dict(method="l1"))[0]) > MOVED
+
+def test_decoupled_in_passes_and_with_adapters(train):
+    for n in (0, 4): same(*(train(f"{n} {rows}", method="decoupled_brier", lora=n, micro_batch=rows) for rows in (0, 2)))
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_decoupled_is_rlvr_where_nobody_states_a_confidence(train, monkeypatch, scale):
+    monkeypatch.setattr(fixed_rollouts, "write", lambda question, gold, k: f"{question} \\boxed{{{gold if k % 3 else 0}}}")
+    plain, ours = (train(m, method=m, scale_rewards=scale)[0] for m in ("rlvr", "decoupled_l1"))
+    assert not apart(plain, ours) and apart(plain, start()) > MOVED
+
+@pytest.fixture
+def given(monkeypatch):
+    "What the trainer is given to learn from, batch by batch."
+    cls, seen = trainer.trainer_class(), []
+    score = cls._generate_and_score_completions
+    monkeypatch.setattr(cls, "_generate_and_score_completions", lambda self, inputs: seen.append(score(self, inputs)) or seen[-1])
+    return seen
+
+def confidence_mask(batch):
+    "Where the confidence stands, by adding up what each token alone says: these texts are ASCII."
+    tokenizer, mask = load_checkpoint(trainer.find_model("slm"))[1], torch.zeros_like(batch["completion_mask"], dtype=torch.bool)
+    for to, ids, n in zip(mask, batch["completion_ids"].tolist(), batch["completion_mask"].sum(1).tolist()):
+        said = [tokenizer.decode(i, skip_special_tokens=True) for i in ids[:n]]
+        chars = range(10**6)[confidence_span("".join(said))]
+        begins = accumulate(map(len, said), initial=0)
+        for i, (word, begin) in enumerate(zip(said, begins)): to[i] = any(c in chars for c in range(begin, begin + max(len(word), 1)))
+    return mask
+
+@pytest.mark.parametrize("scale", ["none", "group", "batch"])
+def test_reasoning_gets_the_advantage_of_rlvr_and_confidence_its_own(train, given, scale):
+    small = dict(scale_rewards=scale, steps=1)
+    train("rlvr", method="rlvr", **small)
+    rewards = torch.tensor(train("ours", method="decoupled_l1", **small)[1][0]["rewards"]["confidence"]).view(-1, 8)
+    plain, ours = given
+    assert torch.equal(plain["completion_ids"], ours["completion_ids"]) and plain["advantages"].dim() == 1
+    where, all_alike = confidence_mask(ours), plain["advantages"][:, None].expand_as(ours["advantages"])
+    assert 0 < where.sum() and not where.all(1).any() and where.any(1).sum() > 16
+    assert torch.equal(ours["advantages"][~where], all_alike[~where])
+    own = rewards - rewards.mean(1, keepdim=True)
+    own = own / dict(none=1, group=rewards.std(1, keepdim=True), batch=rewards.std())[scale]
+    torch.testing.assert_close(ours["advantages"][where], own.view(-1, 1).expand_as(where)[where], atol=1e-6, rtol=5e-3)
+
+@pytest.mark.parametrize("scale", ["none", "group"])
+def test_a_rising_weight_survives_scaling(train, given, scale):
+    for m in ("decoupled_l1", "rising_decoupled_l1"): train(m, method=m, scale_rewards=scale, updates_per_step=1)
+    _, full, first, second = (b["advantages"] for b in given)
+    assert not first[confidence_mask(given[2])].any()
+    where = confidence_mask(given[3])
+    assert torch.equal(second[~where], full[~where])
+    torch.testing.assert_close(second[where], full[where] / 2, atol=1e-6, rtol=5e-3)
 
 def test_a_killed_process_ends_all_and_another_number_goes_on(train, alone, tmp_path):
     with pytest.raises(CoreaError, match="process 1 of 2 failed: ended by SIGKILL"): train("run", "1 2 kill", processes=2)

@@ -10,7 +10,7 @@ from corea.reward import GROUP_TERMS, find_term, hybrid, leave_one_out, make_rew
 from corea.targets import advantages, answers, best_effort, errors_off, own_share, push, rivals, safe_weight, simulate, split_auroc, stretch
 
 COMPOSED = ["loo_l1", "loo_l2", "loo_kl", "shrunk_l1", "shrunk3_l2", "shrunk_kl", "hybrid_l1", "hybrid25_l2", "hybrid90_kl", "rising_l1",
-            "rising_brier", "rising_loo_l2"]
+            "rising_brier", "rising_loo_l2", "decoupled_kl", "decoupled_hybrid_l1", "rising_decoupled_sample_l1"]
 SAMPLE = dict(l1="sample_l1", l2="brier", kl="sample_kl")
 few = settings(max_examples=25, deadline=None)
 
@@ -82,7 +82,15 @@ def test_rising_weight_follows_the_trainer():
     for step in (0, 1, 4): assert pay("rising_l2", rows, trainer_state=SimpleNamespace(global_step=step, max_steps=4)) == pytest.approx(full * step / 4)
     assert pay("l2", rows, trainer_state=SimpleNamespace(global_step=0, max_steps=4)) == pay("rising_l2", rows) == full.tolist()
 
+@few
+@given(rows=batches)
+def test_decoupling_changes_who_is_taught_and_not_what_is_paid(rows):
+    for m in ("l1", "brier", "loo_l2", "hybrid25_kl"):
+        assert pay(f"decoupled_{m}", rows) == pay(m, rows)
+        assert [make_rewards(p + m)[-1].term.decoupled for p in ("", "rising_", "decoupled_", "rising_decoupled_")] == [False, False, True, True]
+
 @pytest.mark.parametrize("name", ["loo", "loo_l3", "loo3_l2", "loo_brier", "mean_l2", "rising_", "rising_rlvr", "loo_rising_l2", "shrunk-1_l2",
+                                  "decoupled_", "decoupled_rlvr", "decoupled_rising_l1", "decoupled_decoupled_l1", "loo_decoupled_l2",
                                   "hybrid0.5_l2", "sample"])
 def test_a_name_without_meaning_is_told_what_is_known(name):
     with pytest.raises(CoreaError, match=f"unknown method '{name}': choose rlvr, l1, l2, kl, .*loo, shrunk, hybrid"): make_rewards(name)

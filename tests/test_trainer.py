@@ -1,10 +1,13 @@
 "A run that is killed and taken up again is the run that was never killed."
 import os, random, signal, subprocess, sys, time
 import pandas as pd
-import pytest
-from corea.core import CoreaError, load_profile
+import pytest, torch
+from hypothesis import given, settings, strategies as st
+from corea.answer import confidence_span
+from corea.core import MODELS, CoreaError, load_profile
 from corea.data import load_questions
-from corea.trainer import grpo_config, grpo_rows, resume_point, train_grpo
+from corea.generate import load_checkpoint
+from corea.trainer import confidence_tokens, decoupled_advantages, grpo_config, grpo_rows, resume_point, train_grpo
 
 RUN = """
 import sys, torch
@@ -85,3 +88,51 @@ def test_batches_that_cannot_be_cut_are_refused(tmp_path):
 
 def test_columns_for_the_rewards():
     assert set(grpo_rows(load_questions("queue", "train", 2)).column_names) == {"prompt", "question", "gold", "kind", "question_id"}
+
+# ---- advantages of their own for the words of the confidence
+
+class Pieces:
+    "A tokenizer whose tokens are what they say; the end says nothing."
+    @staticmethod
+    def decode(ids, skip_special_tokens): return "".join(t for t in ids if t != "<end>" or not skip_special_tokens)
+
+@pytest.mark.parametrize("tokens, first, count", [
+    ([r"3 \boxed{3}", " \\", "confidence", "{0", ".", "9", "}", "<end>"], 1, 6),
+    ([r"\boxed{3", "}\\", "conf", "idence{", "0.9", "}.", " Done", "<end>"], 1, 5),     # both ends share a token with something else
+    ([r"so \confidence{0.9} it is"], 0, 1),
+    ([r"\boxed{3} \confidence{", "0.9", "<end>"], 0, 3),                                # never closed
+    (["<end>", r"\confidence{", r"\frac{", "1", "}{2", "}", "}", "}", "<end>"], 1, 6),
+    ([r"\confidence{", "0.1}", " no, ", r"\boxed{3}", r"\confidence{", "0.2", "}", "<end>"], 4, 3),
+    ([r"\confidence{", "0.1}", r" \boxed{3}", "<end>"], 0, 2),                          # before the box
+    ([r"\boxed{3", r"\confidence{", "0.9}", "}", "<end>"], 0, 0),
+    ([r"\confidence{", r"\boxed{3}", "}", "<end>"], 0, 0),
+    ([r"\boxed{3}", " confidence{0.9}", "<end>"], 0, 0), (["<end>"], 0, 0), ([], 0, 0)])
+def test_tokens_of_the_confidence(tokens, first, count):
+    here = confidence_tokens(tokens, Pieces)
+    assert tokens[here] == tokens[first:first + count] and (not count or here.start == first)
+
+@pytest.fixture(scope="module")
+def bytewise():
+    "The miniature's tokenizer, and the token of each byte in the alphabet that such tokenizers share."
+    tokenizer, own = load_checkpoint(MODELS/"slm")[1], [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {b: chr(b) for b in own} | {b: chr(256 + i) for i, b in enumerate(b for b in range(256) if b not in own)}
+    return tokenizer, {b: tokenizer.convert_tokens_to_ids(c) for b, c in letters.items()}
+
+PARTS = [b"\\confidence{", b"\\boxed{", b"0.9", b"}", b"{", b" ", "≠".encode(), "≠".encode()[:2], b"\xff", "🙂".encode(), "🙂".encode()[1:], b"\\"]
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map(b"".join))
+@settings(max_examples=300, deadline=None)
+def test_a_token_may_be_part_of_a_character(bytewise, raw):
+    "Also of one that is never completed."
+    tokenizer, token = bytewise
+    ids = [token[b] for b in raw]
+    here, text = confidence_tokens(ids, tokenizer), tokenizer.decode(ids)
+    assert tokenizer.decode(ids[here]) == text[confidence_span(text)]
+    if ids[here]: assert here.start == raw.rfind(b"\\confidence{")
+
+def test_a_weight_of_the_confidence_term_counts_after_scaling():
+    rewards = torch.tensor([[1, 1, -.2], [0, 1, -.4], [0, 0, -.4], [1, 0, -.2]])
+    for scale, pull in (("none", .1), ("group", .75**.5), ("batch", .75**.5)):
+        rest, said = decoupled_advantages(rewards, torch.tensor([1, 2, 3.]), 4, scale)
+        assert said.tolist() == pytest.approx([3 * pull, -3 * pull, -3 * pull, 3 * pull], rel=2e-3)
+        assert rest.argsort().tolist() == [2, 3, 1, 0] and rest.sum().item() == pytest.approx(0, abs=1e-6)
