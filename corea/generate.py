@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARK', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths', 'value_logprobs',
-           'is_hub', 'check_checkpoint', 'load_checkpoint', 'encode', 'end_ids', 'free_memory', 'Engine', 'Batch',
-           'pad_rows', 'sample_rows', 'next_logprobs', 'TransformersEngine', 'VLLMEngine']
+           'is_hub', 'check_checkpoint', 'load_checkpoint', 'beginnings', 'encode', 'end_ids', 'free_memory', 'Engine',
+           'Batch', 'pad_rows', 'sample_rows', 'next_logprobs', 'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #053bdfcc
 import gc, math, os, sys
@@ -184,17 +184,29 @@ def load_checkpoint(
     return model.eval().to(device), tokenizer
 
 # %% ../nbs/05_generate.ipynb #41a9e632
-def encode(
-    tokenizer, # with a chat template
-    questions, # list of str
-) -> list: # token ids of each prompt
-    "Prompts as the chat template renders them."
+def beginnings(
+    questions,  # list of str
+    begun=None, # what each answer begins with, a list of str; None: nothing
+) -> list: # of str, one for each question; `CoreaError` unless these are lists of one length
+    "The words that are put into a model's mouth."
     if isinstance(questions, str):
         raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
+    if isinstance(begun, str) or begun is not None and len(begun) != len(questions):
+        raise CoreaError(f"begun is {str(begun)[:40]!r} for {len(questions)} questions: give a list with a text for each")
+    return [""] * len(questions) if begun is None else list(begun)
+
+def encode(
+    tokenizer,  # with a chat template
+    questions,  # list of str
+    begun=None, # what each answer begins with, a list of str; None: nothing
+) -> list: # token ids of each prompt, the beginning of its answer among them
+    "Prompts as the chat template renders them."
+    begun = beginnings(questions, begun)
     if not tokenizer.chat_template:
         raise CoreaError("the tokenizer has no chat template: set tokenizer.chat_template")
-    return [] if not questions else tokenizer.apply_chat_template(
+    prompts = [] if not questions else tokenizer.apply_chat_template(
         [messages(q) for q in questions], add_generation_prompt=True, return_dict=False)
+    return [p + tokenizer(b, add_special_tokens=False)["input_ids"] if b else p for p, b in zip(prompts, begun)]
 
 def end_ids(
     tokenizer, # may name one end token
@@ -230,9 +242,10 @@ class Engine:
         seed=0,              # same seed, same text
         done=(),             # (index, sample) pairs at hand: a batch wholly among them is skipped
         progress=False,      # show a bar with the time left
+        begun=None,          # what each answer begins with, a list of str: read as prompt, not repeated in the text
     ): # iterator of `Completion`, in any order; `CoreaError` at once if a prompt does not fit
         "Answer every question `n` times."
-        prompts = encode(self.tokenizer, questions)
+        prompts = encode(self.tokenizer, questions, begun)
         for i, p in enumerate(prompts):
             if len(p) + sampling.max_tokens > self.context:
                 raise CoreaError(

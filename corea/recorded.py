@@ -152,7 +152,7 @@ SOLVERS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verifica
 
 def read_solutions(
     path # example_model_solutions.jsonl
-) -> pd.DataFrame: # as from `framed`, with answer ("" if there is none) and length (characters); `CoreaError` names file and line
+) -> pd.DataFrame: # as from `framed`, with answer ("" if there is none), length and question_length (characters); `CoreaError` names file and line
     "Four solutions to each question of GSM8K."
     def each():
         for i, r in json_lines(path):
@@ -162,7 +162,7 @@ def read_solutions(
                 except (KeyError, TypeError): raise CoreaError(f"{where}: no is_correct and solution of {m}: not as its authors publish it") from None
                 answer = text.rpartition("A:")[2] if "A:" in text else ""
                 yield where, dict(dataset="gsm8k", question_id=f"gsm8k-{i - 1:04}", model=m, correct=right(mark, where),
-                                  answer=re.sub(r"[$,\s]", "", answer), length=len(text))
+                                  answer=re.sub(r"[$,\s]", "", answer), length=len(text), question_length=len(str(r.get("question", ""))))
     return framed(each(), path)
 
 def read_routerbench(

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from .answer import messages
 from .core import ARTIFACTS, CoreaError
 from .data import VALUES
-from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, confidence_at, is_hub, piece_seed,
+from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, beginnings, confidence_at, is_hub, piece_seed,
                             plan, value_logprobs)
 
 # %% ../nbs/05a_server.ipynb #456c3efe
@@ -172,11 +172,14 @@ class ServerEngine(Engine):
         self._setup(own, config, batch_size, name)
         self.context = min(self.context, served[model].get("max_model_len") or math.inf)
 
-    def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False):
+    def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
         "Answer every question `n` times, as every engine; in chat mode the server renders and measures the prompts."
-        if self.tokenizer: return super().generate(questions, sampling, n, seed, done, progress)
-        if isinstance(questions, str): raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
-        return self._stream([messages(q) for q in questions], sampling, n, seed, set(done), progress)
+        if self.tokenizer: return super().generate(questions, sampling, n, seed, done, progress, begun)
+        begun = beginnings(questions, begun)
+        if any(begun) and not self.neutral:
+            raise CoreaError(f"{self.wire.url} is not vLLM's, and other chat servers go on with no begun answer: give tokenizer=, or leave begun out")
+        talk = [messages(q) + [dict(role="assistant", content=b)] * bool(b) for q, b in zip(questions, begun)]
+        return self._stream(talk, sampling, n, seed, set(done), progress)
 
     def _stream(self, prompts, sampling, n, seed, done, progress):
         from tqdm.auto import tqdm
@@ -206,6 +209,7 @@ class ServerEngine(Engine):
                                    max_tokens=sampling.max_tokens, seed=seed) | (dict(stop=list(sampling.stop)) if sampling.stop else {})
         if not self.tokenizer:
             scores = {} if self.top_logprobs is None else dict(logprobs=True, top_logprobs=self.top_logprobs)
+            if prompt[-1]["role"] == "assistant": scores |= dict(continue_final_message=True, add_generation_prompt=False)
             return await self.wire.ask(client, "chat/completions", body | scores | dict(messages=prompt), lambda r: read_chat(r, *key), what)
 
         def read(reply):

@@ -17,6 +17,7 @@ JOBS = {    # name -> arguments of generate, sampling apart
     "stopped": dict(questions=QUESTIONS, sampling=GREEDY | dict(stop=["xed{1", "never"])),
     "short": dict(questions=QUESTIONS, sampling=GREEDY | dict(max_tokens=4)),
     "done": dict(questions=QUESTIONS, sampling=DRAWN, n=6, seed=7, done=[[i, s] for i in (0, 1) for s in range(6)]),
+    "begun": dict(questions=QUESTIONS, sampling=GREEDY | dict(max_tokens=64), begun=[" (a) + 98", "", " (a) + 2 = 7 \\boxed{"]),
     "nothing": dict(questions=[], sampling=GREEDY),
 }
 

@@ -75,7 +75,8 @@ class Double(ThreadingHTTPServer):
         return 200, dict(choices=choices[::-1])    # in any order
 
     def chat(self, ask):
-        prompt = self.tokenizer.apply_chat_template(ask.pop("messages"), add_generation_prompt=True, return_dict=False)
+        how = {k: ask.pop(k, k == "add_generation_prompt") for k in ("add_generation_prompt", "continue_final_message")}
+        prompt = self.tokenizer.apply_chat_template(ask.pop("messages"), return_dict=False, **how)
         wanted = ask.pop("logprobs", False) and ask.pop("top_logprobs", 0)
         if len(prompt) + ask["max_tokens"] > self.limit: return 400, f"the prompt has {len(prompt)} tokens: too many"
         ids, text, why, scores, tops = self.write(prompt, logprobs=wanted or None, **ask)

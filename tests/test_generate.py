@@ -17,7 +17,7 @@ import server as double
 from corea.answer import INSTRUCTION, TOYS, messages
 from corea.core import CoreaError
 from corea.data import make_tokenizer
-from generate_jobs import QUESTIONS, run_jobs
+from generate_jobs import JOBS, QUESTIONS, run_jobs
 
 ROOT = Path(__file__).resolve().parents[1]
 SEVEN = " (a) + 2 = 7 \\boxed{7} \\confidence{1.0}"
@@ -131,6 +131,9 @@ def reference(checkpoint):
 
 def question(name, c): return (QUESTIONS[::-1] if name == "backwards" else QUESTIONS)[c.index]
 
+def read(reference, name, c): # what the model had read before it began to write
+    return reference.prompt(question(name, c)) + reference.ids(JOBS[name].get("begun", [""] * 3)[c.index])
+
 def test_contract_each_answer_once(got):
     for name, n in dict(greedy=1, backwards=1, narrow=1, drawn=6, cooler=4, short=1).items():
         assert [(c.index, c.sample) for c in got[name]] == list(itertools.product(range(3), range(n))), name
@@ -139,7 +142,7 @@ def test_contract_each_answer_once(got):
 def test_contract_prompt_text_and_counts(got, reference):
     for name, cs in got.items():
         for c in cs:
-            assert c.prompt_tokens == len(reference.prompt(question(name, c)))
+            assert c.prompt_tokens == len(read(reference, name, c))
             assert c.completion_tokens == len(c.token_ids) == len(c.logprobs) > 0
             text = reference.decode(list(c.token_ids))
             assert text.startswith(c.text) if name == "stopped" else text == c.text, name
@@ -147,6 +150,13 @@ def test_contract_prompt_text_and_counts(got, reference):
 def test_contract_greedy_is_the_plain_loop(got, reference):
     for name in ("greedy", "backwards", "narrow"):
         for c in got[name]: assert list(c.token_ids) == reference.greedy(question(name, c)), name
+
+def test_contract_a_begun_answer_is_gone_on_with(got, reference):
+    for whole, rest, begun in zip(got["greedy"], got["begun"], JOBS["begun"]["begun"], strict=True):
+        assert begun + rest.text == whole.text
+        assert rest.token_ids == whole.token_ids[len(reference.ids(begun)):] and rest.finish_reason == "stop"
+        assert rest.confidence_logprobs == pytest.approx(whole.confidence_logprobs, abs=1e-3)
+    assert got["begun"][1].logprobs == pytest.approx(got["greedy"][1].logprobs, abs=1e-3)
 
 def test_contract_logprobs_are_the_models_at_temperature_1(got, reference):
     for name in ("greedy", "drawn", "cooler", "narrow", "stopped", "short"):
@@ -163,7 +173,7 @@ def test_contract_confidence_distribution(got, reference):
                 continue
             ids, stated = list(c.token_ids), stated + 1
             at = max(k for k in range(len(ids) + 1) if reference.decode(ids[:k]).endswith("\\confidence{"))
-            context = reference.prompt(question(name, c)) + ids[:at]
+            context = read(reference, name, c) + ids[:at]
             want = {v: sum(reference.score(context, reference.ids(v))) for v in (f"{i/10:.1f}" for i in range(11))}
             assert list(c.confidence_logprobs) == list(want)
             assert c.confidence_logprobs == pytest.approx(want, abs=1e-3)
@@ -263,6 +273,8 @@ def test_progress_bar_counts_answers(engine, capsys):
 
 def test_bad_requests_are_refused_at_the_call(engine, folder):
     with pytest.raises(CoreaError, match="give a list"): engine.generate("Work out 1.")
+    for wrong in (" (a)", [" (a)"]):
+        with pytest.raises(CoreaError, match="for 3 questions"): engine.generate(QUESTIONS, begun=wrong)
     with pytest.raises(CoreaError, match="question 1 has .* exceed the model's 128"):
         engine.generate([QUESTIONS[0], QUESTIONS[0]*20], g.Sampling())
     with pytest.raises(CoreaError, match="no tokenizer"): g.TransformersEngine(engine.model)

@@ -252,6 +252,16 @@ def test_chat_stops_cuts_repeats_and_skips(server):
     assert drawn == ask(sampling=DRAWN, n=4, seed=1) != ask(sampling=DRAWN, n=4, seed=2)
     assert ask(sampling=DRAWN, n=4, seed=1, done={(c.index, c.sample) for c in drawn[:5]}) == drawn[5:]
 
+def test_chat_goes_on_where_the_server_is_vllm(server, folder):
+    begun = [" (a) + 98", "", " (a)"]
+    want = ordered(g.TransformersEngine(folder).generate(QUESTIONS, g.Sampling(0), begun=begun))
+    e = engine(server)
+    got = ordered(e.generate(QUESTIONS, g.Sampling(0), begun=begun))
+    assert [(c.text, c.prompt_tokens, c.completion_tokens) for c in got] == [(c.text, c.prompt_tokens, c.completion_tokens) for c in want]
+    e.neutral = {}      # a server of another make
+    assert ordered(e.generate(QUESTIONS, g.Sampling(0), begun=["", "", ""])) == ordered(e.generate(QUESTIONS, g.Sampling(0)))
+    with pytest.raises(CoreaError, match="go on with no begun answer"): e.generate(QUESTIONS, begun=begun)
+
 def json_values(): return st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
                                        lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=3), x, max_size=2), max_leaves=4)
 
