@@ -52,10 +52,9 @@ def nearness(
     "Cosine between each answer's letters, in runs of one to three, and the mean of all answers to its question."
     from sklearn.feature_extraction.text import HashingVectorizer
     letters = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=2**12, alternate_sign=False)
-    x = letters.transform(["" if s is None or s != s else bare(str(s))[:1000] for s in said])
+    x = csr_array(letters.transform(["" if s is None or s != s else bare(str(s))[:1000] for s in said]))
     middle = csr_array((np.ones(len(q)), (q, np.arange(len(q))))) @ x
-    length = np.sqrt(middle.multiply(middle).sum(1))
-    return np.asarray(ratio(x.multiply(middle[q]).sum(1), length[q])).ravel()
+    return ratio((x * middle[q]).sum(1), np.sqrt((middle * middle).sum(1))[q])
 
 def several(
     f, # answers, each question's samples among them

@@ -34,7 +34,7 @@ def test_scores_belong_to_their_rows_whatever_the_order(rows, random):
 def test_several_answers_are_charged_and_bounded(rows):
     f = frame(rows)
     q = f.question_id.astype(int)
-    for how in ("mean_stated", "majority", "agreement", "avg_conf"):
+    for how in ("mean_stated", "majority", "agreement", "avg_conf", "centroid"):
         s = several(f, how)
         assert (s.prompt == 28).all()
         assert (s.completion == f.groupby("question_id").completion_tokens.transform("sum")).all()
