@@ -195,7 +195,7 @@ PROFILES = {
         tensor_parallel=1),
 }
 PROFILES["laptop-full"] = dict(
-    methods=("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"),
+    methods=("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl", "loo_l2", "hybrid_l2", "shrunk_l1", "rising_l1", "decoupled_l1"),
     variants=dict(n4=dict(rollouts=4), n16=dict(rollouts=16), n32=dict(rollouts=32),
                   small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")), llama=dict(slm="slm-llama", methods=("rlvr", "l1"))))
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",

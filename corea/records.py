@@ -105,7 +105,7 @@ def made_up(
     return pd.DataFrame(dict(
         split=split, dataset=dataset, domain=find_dataset(dataset).domain,
         question_id=np.repeat([f"{dataset}-{i:03}" for i in range(n)], cfg.samples),
-        sample=np.tile(range(cfg.samples), n), correct=right.astype(int), confidence=said,
+        sample=np.tile(range(cfg.samples), n), answer=np.where(right, "4", "5"), correct=right.astype(int), confidence=said,
         expected_confidence=.9 * said + .05, avg_prob=.8 + .2 * easy,
         prompt_tokens=own.integers(5, 20, size), completion_tokens=own.integers(10, 40, size),
         **(scores if method == "rlvr" else dict.fromkeys(scores, np.nan))))
@@ -175,6 +175,7 @@ class Records:
     steps: dict   # model -> frame with a `step` column
     train: dict   # model -> frame, one row per step of GRPO
     texts: dict = field(default_factory=dict)   # model -> frame of questions and whole answers
+    folder: Path | None = None  # where they were read
 
     def seeds(
         self, method # base, rlvr, brier, l1, control, ..., llm
@@ -248,4 +249,4 @@ def load_records(
         try: train[name(p)] = pd.read_csv(p)
         except ValueError as e: raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
     texts = {name(p): pd.read_csv(p, dtype=str, keep_default_na=False) for p in sorted(folder.glob("texts_*.csv.gz"))}
-    return Records(run, cfg, cells, steps, train, texts)
+    return Records(run, cfg, cells, steps, train, texts, folder)

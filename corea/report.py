@@ -17,7 +17,8 @@ from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms,
 from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, paper_value
 from .study import estimate, measure, metrics_table
 from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_example, table_of,
-                          table_rewards, table_rollouts, table_targets, table_toys)
+                          table_policies, table_rewards, table_rollouts, table_targets, table_toys)
+from .together import statement
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../nbs/09f_report.ipynb #78818ffd
@@ -80,6 +81,7 @@ def sentence(
         head = "Above the chord" if item == "chord" else "Cheaper than the LLM"
         return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
             f"{n} {len(ds)} ({', '.join(ds) or 'none'})" for n, ds in clear.items()) + "."
+    if item == "policies": return "Policies " + statement(st.policies()).splitlines()[0].removeprefix("- ").replace("Above", "above", 1)
     if item == "control":
         if not st.has("COREA-Control"): return "The control is not part of this profile."
         pair = lambda g: " and ".join(say(n, g, "auroc", "") for n in ("COREA-Control", "COREA"))
@@ -151,7 +153,7 @@ TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text
                    table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
                    f"table_{5+i:02}": partial(table_of, i=i) for i in range(6)} | dict(table_11=table_11) | {
                    f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
-                   chord=table_chord, targets=table_targets, control=table_control, toys=table_toys, example=table_example)
+                   chord=table_chord, policies=table_policies, targets=table_targets, control=table_control, toys=table_toys, example=table_example)
 ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
 
 def wanted(

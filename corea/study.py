@@ -16,6 +16,7 @@ from .core import CoreaError
 from .metrics import (aurc, auroc, benefit_auroc, bootstrap_weights, brier, chord, deferral_curve, ece, gain_over_chord, ibc_lift,
                            interval, output_ratio, random_deferral)
 from .records import GROUPS, LLM, NAMED, SYSTEMS, Records, paper_numbers
+from .together import compare
 
 # %% ../nbs/09b_study.ipynb #c00d12a1
 def costs(
@@ -157,6 +158,11 @@ class Study:
         for v in self.cfg.variants:
             if ("variant", v) not in self.memo: self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
         return {v: st for v in self.cfg.variants if differs((st := self.memo["variant", v]).cfg, self.cfg)}
+
+    def policies(self) -> dict: # family -> policy -> (1 + replicates, budgets), as from `corea.together.compare`
+        "Every policy of `08d_together` over the two-model chord."
+        if "policies" not in self.memo: self.memo["policies"] = compare(self.records.folder, self.cfg, Price(self.cfg.slm_size, self.cfg.llm_size))
+        return self.memo["policies"]
 
 def study(
     records,    # as from `load_records`
