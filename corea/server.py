@@ -206,8 +206,9 @@ class ServerEngine(Engine):
     async def _answer(self, client, key, prompt, sampling, seed):
         what = f"question {key[0]}"
         body = self.neutral | dict(model=self.model, temperature=sampling.temperature, top_p=sampling.top_p,
-                                   max_tokens=sampling.max_tokens, seed=seed) | (dict(stop=list(sampling.stop)) if sampling.stop else {})
+                                   max_tokens=sampling.max_tokens, seed=seed)
         if not self.tokenizer:
+            if sampling.stop: body |= dict(stop=list(sampling.stop))    # whoever knows no more than that goes on beyond `until`
             scores = {} if self.top_logprobs is None else dict(logprobs=True, top_logprobs=self.top_logprobs)
             if prompt[-1]["role"] == "assistant": scores |= dict(continue_final_message=True, add_generation_prompt=False)
             return await self.wire.ask(client, "chat/completions", body | scores | dict(messages=prompt), lambda r: read_chat(r, *key), what)
@@ -216,9 +217,10 @@ class ServerEngine(Engine):
             choice = reply["choices"][0]
             if choice.get("token_ids") is None: raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
             scores = [float(lp) for lp, _ in zip(choice["logprobs"]["token_logprobs"], choice["token_ids"], strict=True)]
-            rows = Batch(self, [prompt], [key], [choice["token_ids"]], sampling.stop)
+            rows = Batch(self, [prompt], [key], [choice["token_ids"]], sampling)
             return rows, scores[:len(rows.ids[0])]
         body |= dict(prompt=prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(self.ends))
+        if sampling.stop or sampling.until: body |= dict(stop=[*sampling.stop, *sampling.until])
         rows, logprobs = await self.wire.ask(client, "completions", body, read, what)
         [answer] = rows.completions([logprobs], [await self._values(client, c, what) for c in rows.contexts])
         return answer

@@ -3,6 +3,7 @@
     python tests/generate_jobs.py CHECKPOINT OUT.json
 """
 import dataclasses, json, sys
+from corea.generate import CLOSED
 
 QUESTIONS = ["Work out 13 (a) + 98.", "Work out 5 (a) + 2 (b) + 3.", "Work out 5 (a) + 2."]
 GREEDY, DRAWN = dict(temperature=0), dict(temperature=1.0)
@@ -15,6 +16,8 @@ JOBS = {    # name -> arguments of generate, sampling apart
     "other": dict(questions=QUESTIONS, sampling=DRAWN, n=6, seed=8),
     "cooler": dict(questions=QUESTIONS, sampling=dict(temperature=0.6), n=4, seed=7),
     "stopped": dict(questions=QUESTIONS, sampling=GREEDY | dict(stop=["xed{1", "never"])),
+    "closed": dict(questions=QUESTIONS, sampling=GREEDY | dict(until=CLOSED)),
+    "boxed": dict(questions=QUESTIONS, sampling=GREEDY | dict(until=["boxed{", "never"])),
     "short": dict(questions=QUESTIONS, sampling=GREEDY | dict(max_tokens=4)),
     "done": dict(questions=QUESTIONS, sampling=DRAWN, n=6, seed=7, done=[[i, s] for i in (0, 1) for s in range(6)]),
     "begun": dict(questions=QUESTIONS, sampling=GREEDY | dict(max_tokens=64), begun=[" (a) + 98", "", " (a) + 2 = 7 \\boxed{"]),

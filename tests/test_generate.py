@@ -145,7 +145,7 @@ def test_contract_prompt_text_and_counts(got, reference):
             assert c.prompt_tokens == len(read(reference, name, c))
             assert c.completion_tokens == len(c.token_ids) == len(c.logprobs) > 0
             text = reference.decode(list(c.token_ids))
-            assert text.startswith(c.text) if name == "stopped" else text == c.text, name
+            assert text.startswith(c.text) if name in ("stopped", "closed", "boxed") else text == c.text, name
 
 def test_contract_greedy_is_the_plain_loop(got, reference):
     for name in ("greedy", "backwards", "narrow"):
@@ -204,6 +204,15 @@ def test_contract_stop_strings(got, reference):
         assert c.token_ids == whole.token_ids[:c.completion_tokens]
         assert "xed{1" in reference.decode(c.token_ids) and "xed{1" not in reference.decode(c.token_ids[:-1])
     assert hit >= 2
+
+def test_contract_strings_that_stay(got, reference):
+    for c, whole in zip(got["closed"], got["greedy"]):      # these models say nothing behind their confidence
+        assert c.text == whole.text and c.text.endswith("}") and c.finish_reason == "stop"
+        assert c.token_ids == whole.token_ids[:c.completion_tokens] and c.completion_tokens == whole.completion_tokens - 1
+        assert c.confidence_logprobs == pytest.approx(whole.confidence_logprobs, abs=1e-3)
+    for c, whole in zip(got["boxed"], got["greedy"]):
+        assert c.text == whole.text[:whole.text.index("boxed{") + 6] and c.finish_reason == "stop"
+        assert c.token_ids == whole.token_ids[:c.completion_tokens] and "boxed{" not in reference.decode(c.token_ids[:-1])
 
 def test_contract_done_batches_are_skipped_and_the_rest_is_the_same(got):
     have = {(c.index, c.sample): c.token_ids for c in got["done"]}
@@ -285,7 +294,7 @@ def test_bad_requests_are_refused_at_the_call(engine, folder):
 
 @pytest.mark.parametrize("bad", [dict(temperature=-1), dict(temperature=math.inf), dict(temperature=math.nan),
                                  dict(top_p=0), dict(top_p=1.1), dict(max_tokens=0), dict(max_tokens=1.5),
-                                 dict(stop=[""]), dict(stop=[3])])
+                                 dict(stop=[""]), dict(stop=[3]), dict(until=[""])])
 def test_bad_sampling(bad):
     with pytest.raises(CoreaError, match=next(iter(bad))): g.Sampling(**bad)
 
@@ -330,14 +339,18 @@ def test_plan_is_a_partition_longest_first(lengths, n, size):
     got = [lengths[i] for i, _ in rows]
     assert got == sorted(got, reverse=True)
 
-@given(st.lists(st.sampled_from("ab{c"), max_size=12), st.lists(st.text("ab{c", min_size=1, max_size=3), max_size=2))
-def test_finish_keeps_the_shortest_prefix_that_has_ended(pieces, stop):
+words = st.lists(st.text("ab{c", min_size=1, max_size=3), max_size=2)
+
+@given(st.lists(st.sampled_from("ab{c"), max_size=12), words, words)
+def test_finish_keeps_the_shortest_prefix_that_has_ended(pieces, stop, until):
     ids, decode, END = ["ab{c".index(p) for p in pieces], lambda ids: "".join("ab{c"[i] for i in ids), 2
-    kept, text, why = g.finish(ids, decode, {END}, stop)
-    over = lambda k: k and (ids[k-1] == END or any(s in decode(ids[:k]) for s in stop))
+    kept, text, why = g.finish(ids, decode, {END}, stop, until)
+    over = lambda k: k and (ids[k-1] == END or any(s in decode(ids[:k]) for s in (*stop, *until)))
     first = next((k for k in range(len(ids) + 1) if over(k)), None)
     assert (kept, why) == ((ids, "length") if first is None else (ids[:first], "stop"))
-    assert decode(kept).startswith(text) and not any(s in text for s in stop)
+    assert decode(kept).startswith(text) and not any(s in text for s in set(stop) - set(until))
+    said = decode([i for i in kept if i != END])
+    assert text == said or any(said.endswith(s) for s in stop)      # nothing is lost but what a stop string takes with it
 
 @given(st.lists(st.sampled_from(["\\confidence{", "\\conf", "idence{", "{0", "0.9", "}", "x", "\\confidence", ""])))
 def test_confidence_at_is_the_last_token_boundary_behind_a_mark(pieces):
