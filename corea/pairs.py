@@ -35,7 +35,7 @@ def solver_pairs(
     f = gsm8k_solutions() if solved is None else solved
     other, small, large = (f[f.model == m].reset_index(drop=True) for m in ("6b_finetuning", "6b_verification", "175b_verification"))
     small = small.assign(agreement=((small.answer == other.answer) & (small.answer != "")).astype(float), brevity=-small.length.astype(float))
-    return {("6B", "175B", s): cascade_of(small, large, s, price) for s, price in (("agreement", (12, 175)), ("brevity", (6, 175)))}
+    return {("6B", "175B", s): cascade_of(small, large, s, price) for s, price in (("agreement", (6 * 1.01, 175)), ("brevity", (6, 175)))}
 
 # %% ../nbs/12a_pairs.ipynb #f8985977
 def measures(

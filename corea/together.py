@@ -104,12 +104,13 @@ def length(
 
 def policies(
     f, llm, price, # calibration answers of both, row by row, with the columns of a router among the SLM's; `corea.cascade.Price`
-    learnt={}      # name -> function as from `corea.policies.learn`, learnt from whichever questions
+    learnt={},     # name -> function as from `corea.policies.learn`, learnt from whichever questions
+    home=None      # a function learnt from one family's lengths alone
 ): # a function of such answers that gives name -> list of offers
     "Every policy, its first thresholds placed where calibration answers lie."
     known, short = dict(own=learn(f, llm, price)) | learnt, learn(f, llm, price, length)
     routed, sized, firsts = (cuts(x, TRIES) for x in (f.router, -gain(short(f)), f.confidence))
-    ideal = cuts(oracle(f, llm, price).keep)
+    ideal, away = cuts(oracle(f, llm, price).keep), cuts(-gain(home(f)), TRIES) if home else []
     def offers(f, llm):
         once, paid = lambda keep: ask_once(f, price, keep), price.slm(f.router_prompt_tokens, f.router_completion_tokens).to_numpy()
         behind = lambda score, paid, gates: lambda offer: [gated(offer, score, paid, g) for g in gates]
@@ -125,6 +126,7 @@ def policies(
                 "router": router(always), "router, COREA": router(stated), "router, COREA-Expected": router(expected),
                 "router, gain": router(gains["own"]), "length": size(always), "length, COREA": size(stated),
                 "length, COREA-Expected": size(expected), "length, gain": size(gains["own"]),
+                **({"length, one family": behind(-gain(home(f)), 0, away)(always)} if home else {}),
                 "COREA or coin": [stated, *coin], "gain or coin": [gains["own"], *coin], "router, gain or coin": router(gains["own"]) + coin,
                 "random": [once(np.random.default_rng(0).random(len(f)))],
                 "oracle": [best], "oracle at the gate": [gated(always, best.keep, 0, g) for g in ideal]}
@@ -203,7 +205,10 @@ def compare(
         here = (llm.dataset == d).to_numpy()
         sides = [[f[split[k] & here] for f in run] for k in ("calibration", "test")]
         if small: make = tiers(sides[0][0], price, size)
-        else: make = policies(*sides[0], price, dict(others=learn(*(f[split["calibration"] & ~here] for f in run), price)) if len(cfg.datasets) > 1 else {})
+        else:
+            here_not, at_home = (split["calibration"] & rows for rows in (~here, (llm.dataset == cfg.train_set).to_numpy()))
+            others = dict(others=learn(*(f[here_not] for f in run), price)) if here_not.any() else {}
+            make = policies(*sides[0], price, others, learn(*(f[at_home] for f in run), price, length) if at_home.any() else None)
         return on_plane(*sides, costs, make, w)
     def family(i, d):
         ids = llm.question_id[split["test"] & (llm.dataset == d)]

@@ -254,8 +254,8 @@ def as_it_is(
     "Chord and coin where no bar is set; and two policies on the family where each does worst."
     rows = [("chord", "ood_math"), ("chord", "ood_nonmath"), ("random", "ood_nonmath")]
     least = lambda name: np.min([by[name].mean(-1) for by in st.policies().values()], axis=0)[:, None]
-    every = [Claim(f"policy_{k}", f"{words} above the chord on every family, mean over budgets (the least of them)", np.nan, least(name), "all", "above", 0, "points")
-             for k, words, name in (("corea", "COREA", "COREA"), ("gate", "a gate by question length, then deferral by expected gain (found on these records),", "length, gain"))]
+    every = [Claim(k, f"{words} above the chord on every family, mean over budgets (the least of them)", np.nan, least(name), "all", "above", 0, "points")
+             for k, words, name in (("policy_corea", "COREA", "COREA"), ("found_gate", "a gate by question length, then deferral by expected gain (found on these records),", "length, gain"))]
     return [Claim(f"{k}_{g}",
                   f"COREA above {'the two-model chord' if k == 'chord' else 'random deferral at the same share'}, {GROUPS[g]}",
                   paper_gap(st.numbers, PAPER_GROUPS[g], k), measure(st, "COREA", g, f"vs_{k}"), g,

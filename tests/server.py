@@ -67,6 +67,7 @@ class Double(ThreadingHTTPServer):
     def completions(self, ask):
         prompts = ask.pop("prompt")
         prompts, choices = prompts if isinstance(prompts[0], list) else [prompts], []
+        if len(ask.get("stop", ())) > 4: return 400, "stop: too many strings"
         if any(len(p) + ask["max_tokens"] > self.limit for p in prompts): return 400, f"max_tokens={ask['max_tokens']} is too large"
         for i, p in enumerate(prompts):
             ids, text, why, scores, tops = self.write(p, **ask)

@@ -205,10 +205,11 @@ def test_contract_stop_strings(got, reference):
         assert "xed{1" in reference.decode(c.token_ids) and "xed{1" not in reference.decode(c.token_ids[:-1])
     assert hit >= 2
 
-def test_contract_strings_that_stay(got, reference):
+def test_contract_strings_that_stay(got, reference, request):
+    ends_early = "server" not in request.node.name      # a server takes four strings at the most: given more, it goes on to the end token
     for c, whole in zip(got["closed"], got["greedy"]):      # these models say nothing behind their confidence
         assert c.text == whole.text and c.text.endswith("}") and c.finish_reason == "stop"
-        assert c.token_ids == whole.token_ids[:c.completion_tokens] and c.completion_tokens == whole.completion_tokens - 1
+        assert c.token_ids == whole.token_ids[:c.completion_tokens] and whole.completion_tokens - c.completion_tokens == ends_early
         assert c.confidence_logprobs == pytest.approx(whole.confidence_logprobs, abs=1e-3)
     for c, whole in zip(got["boxed"], got["greedy"]):
         assert c.text == whole.text[:whole.text.index("boxed{") + 6] and c.finish_reason == "stop"
