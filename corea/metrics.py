@@ -370,10 +370,12 @@ def interval(
     "Percentile interval, widened to hold the estimate where the replicates lie to one side of it."
     value, reps = np.asarray(value, dtype=float), np.asarray(replicates, dtype=float)
     if not len(reps): reps = np.full((1, *value.shape), np.nan)
-    none = np.isnan(reps).all(0) | np.isnan(value)
-    lo, hi = np.nanquantile(np.where(none, 0, reps), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    bound = lambda pick, x: plain(np.where(none, np.nan, pick(x, value)))
-    return bound(np.minimum, lo), bound(np.maximum, hi)
+    inner, last = np.sort(reps, axis=0), np.maximum((~np.isnan(reps)).sum(0) - 1, 0) # nan sorts last
+    def quantile(q): # between two neighbours in order; nan of nothing
+        at = last * q
+        a, b = (np.take_along_axis(inner, i.astype(int)[None], 0)[0] for i in (np.floor(at), np.ceil(at)))
+        return a + (b - a) * (at - np.floor(at))
+    return plain(np.minimum(quantile((1 - level) / 2), value)), plain(np.maximum(quantile((1 + level) / 2), value))
 
 def seed_spread(
     values # one per training seed; nan = undefined for that seed, left out

@@ -290,6 +290,14 @@ def test_interval_shapes_and_gaps():
     assert_equal(m.interval(np.nan, [1., 2.]), (np.nan, np.nan))
     assert_equal(m.interval(.5, np.zeros(0)), (np.nan, np.nan))
 
+def test_intervals_are_quantiles_of_what_is_defined():
+    rng = np.random.default_rng(0)
+    reps = rng.normal(size=(400, 5, 6))
+    reps[:, 1:3][rng.random((400, 2, 6)) < .1] = np.nan    # columns with gaps beside columns without
+    for level in (.5, .9, .95):
+        want = np.nanquantile(reps, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        assert_allclose(m.interval(np.zeros((5, 6)), reps, level), [np.minimum(want[0], 0), np.maximum(want[1], 0)], rtol=0, atol=1e-12)
+
 def test_seeds():
     assert_equal(m.seed_spread([]), (np.nan, np.nan, 0))
     assert_equal(m.seed_spread([.4, np.nan]), (.4, np.nan, 1))

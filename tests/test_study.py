@@ -1,9 +1,10 @@
 "A cascade is what a loop makes of it; groups, intervals and comparisons are what other code says."
 import math
 import numpy as np, pandas as pd
-from corea.metrics import auroc, ece
-from corea.records import LLM
-from corea.study import COMPARISONS, LINEAR, RULES, SIGNALS, estimate, measure, metrics_table
+from corea.cascade import Price
+from corea.metrics import auroc, average, benefit_auroc, ece, gain_over_chord
+from corea.records import LLM, SYSTEMS
+from corea.study import COMPARISONS, LINEAR, PAIRED, RULES, SIGNALS, costs, draws, estimate, measure, metrics_table
 
 def test_a_cascade_is_what_a_loop_makes_of_it(folder, opened):
     read = lambda m: pd.read_csv(folder/f"{m}.csv.gz").query("split == 'test'").sort_values(["dataset", "question_id", "sample"])
@@ -39,6 +40,30 @@ def test_bootstrap_is_paired_and_differs_between_data_sets(opened):
     alone = measure(opened, LLM, "calc", "pass1")[1:].std()
     mean = opened.records.cells["llm", "test", "calc"].groupby("question_id").correct.mean()
     assert math.isclose(alone, mean.std(ddof=0) / len(mean)**.5, rel_tol=.2)
+
+def gathered(st, dataset):
+    "What `corea.study.gather` leaves in a study's memory, each from the function of `corea.metrics`: (system, data set, metric, rule) -> values."
+    w, price, out = np.repeat(draws(st, dataset), st.cfg.samples, axis=1), Price(st.cfg.slm_size, st.cfg.llm_size), {}
+    for (name, rule, _, d), f in st.frames.items():
+        if d == dataset:
+            for m, column in LINEAR.items(): out.setdefault((name, d, m, rule), []).append(average(f[column], w))
+    llm = st.records.cells["llm", "test", dataset]
+    for s in SYSTEMS:
+        for _, model in st.records.seeds(s.method) if s.source and s.kind != "reference" else ():
+            f = st.records.cells[model, "test", dataset]
+            own, large, asked, spared = costs(f, llm, s.source, price)
+            found = {m: fn(f[s.source], f.correct, weights=w) for m, fn in SIGNALS.items()}
+            found |= dict(benefit_auroc=benefit_auroc(f[s.source], f.correct, llm.correct, w),
+                          gain_chord=gain_over_chord(f[s.source], f.correct, llm.correct, own, large, w, asked, spared))
+            for m, x in found.items(): out.setdefault((s.name, dataset, m, "alone"), []).append(x)
+    return {k: np.stack(x, -1) for k, x in out.items()}
+
+def test_a_data_set_measured_at_one_go_is_every_metric_by_itself(opened):
+    for d in opened.cfg.datasets:
+        plain = gathered(opened, d)
+        assert {(n, m) for n, _, m, _ in plain} >= {("COREA", m) for m in (*LINEAR, *SIGNALS, *PAIRED)} | {(LLM, m) for m in LINEAR}
+        for (name, _, metric, rule), x in plain.items():
+            np.testing.assert_allclose(measure(opened, name, d, metric, rule), x, rtol=1e-9, atol=1e-12, err_msg=f"{name} {metric}")
 
 def test_the_chord_is_never_below_both_models(opened):
     for d in opened.cfg.datasets:
