@@ -206,8 +206,8 @@ def compare(
         sides = [[f[split[k] & here] for f in run] for k in ("calibration", "test")]
         if small: make = tiers(sides[0][0], price, size)
         else:
-            here_not, at_home = (split["calibration"] & rows for rows in (~here, (llm.dataset == cfg.train_set).to_numpy()))
-            others = dict(others=learn(*(f[here_not] for f in run), price)) if here_not.any() else {}
+            elsewhere, at_home = (split["calibration"] & rows for rows in (~here, (llm.dataset == cfg.train_set).to_numpy()))
+            others = dict(others=learn(*(f[elsewhere] for f in run), price)) if len(cfg.datasets) > 1 else {}
             make = policies(*sides[0], price, others, learn(*(f[at_home] for f in run), price, length) if at_home.any() else None)
         return on_plane(*sides, costs, make, w)
     def family(i, d):
