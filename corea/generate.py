@@ -91,7 +91,7 @@ def finish(
     text = decode(ids[:n])
     hits = [(p + len(s), p + len(s) * (s in until)) for s in (*stop, *until) if (p := text.find(s)) >= 0]
     if hits:
-        over = lambda k: any(s in (t := decode(ids[:k])) for s in (*stop, *until))
+        over = lambda k: any(map(decode(ids[:k]).__contains__, (*stop, *until)))
         return ids[:bisect_left(range(n), True, key=over)], text[:min(hits)[1]], "stop"
     return ids[:n+1], text, "stop" if n < len(ids) else "length"
 

@@ -337,8 +337,7 @@ def rows_of(
     own, met = ([k for k, _ in st.records.seeds(m)] for m in (s.method, "rlvr"))
     keys = [(m if r == "alone" else f"{m}@{r}", "untrained" if k is None else k) for (m, r), x in zip(asked, found)
             for k in (*(own if len(own) == x.shape[1] else met), "mean")]
-    rows = [(s.name, d, g, label, v, a, b, n, seed) for (label, seed), v, a, b in zip(keys, x[:, 0], lo, hi)]
-    return rows
+    return [(s.name, d, g, label, v, a, b, n, seed) for (label, seed), v, a, b in zip(keys, x[:, 0], lo, hi)]
 
 def metrics_table(
     st # a `Study`
