@@ -198,7 +198,8 @@ PROFILES = {
 SIX, GROUP_SIZES = ("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"), {f"n{n}": dict(rollouts=n) for n in (4, 16, 32)}
 PROFILES["laptop-full"] = dict(
     methods=(*SIX, "loo_l2", "hybrid_l2", "shrunk_l1", "rising_l1", "decoupled_l1"),
-    variants=GROUP_SIZES | dict(small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")), llama=dict(slm="slm-llama", methods=("rlvr", "l1"))))
+    variants=GROUP_SIZES | dict(small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")), llama=dict(slm="slm-llama", methods=("rlvr", "l1")),
+                                heavy=dict(reward_weights=(1., 1., 4.), methods=("brier", "l2")), scaled=dict(scale_rewards="group", methods=("l1",))))
 PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | dict(       # steps: Table 11, and 4.4
     small=dict(slm=PROFILES["paper-1gpu"]["slm"], slm_size=1.5, steps=30, snapshots=(10, 20), methods=("rlvr", "l1")),
     llama=dict(slm="meta-llama/Llama-3.1-8B-Instruct@0e9e39f249a16976918f6564b8830bc894c89659", slm_size=8, steps=120, methods=("rlvr", "l1")),

@@ -17,6 +17,7 @@ from .cascade import Price, choose_tau, defer, paper_tau
 from .core import CoreaError
 from .metrics import (aurc, auroc, bootstrap_weights, brier, chord, columns, deferral_curve, ece, ibc_lift, interval, output_ratio,
                            random_deferral)
+from .plan import config_for
 from .records import GROUPS, LLM, NAMED, SYSTEMS, Records, paper_numbers
 from .together import compare
 from .walk import blocks, gaps, losses, shared, stated, walked
@@ -158,9 +159,10 @@ class Study:
         differs # (configuration of a variant, ours) -> whether it is wanted
     ) -> dict: # name -> `Study`, in which the variant's models have the plain names
         "The variants of some kind."
-        for v in self.cfg.variants:
+        wanted = [v for v in self.cfg.variants if differs(config_for(self.cfg, f"@{v}"), self.cfg)]
+        for v in wanted:
             if ("variant", v) not in self.memo: self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
-        return {v: st for v in self.cfg.variants if differs((st := self.memo["variant", v]).cfg, self.cfg)}
+        return {v: self.memo["variant", v] for v in wanted}
 
     def policies(self) -> dict: # family -> policy -> (1 + replicates, budgets), as from `corea.together.compare`
         "Every policy of `08d_together` over the two-model chord."
