@@ -353,7 +353,7 @@ def bootstrap_weights(
     if strata is not None: part = np.unique(np.asarray(strata)[first], return_inverse=True)[1]
     size, place = np.bincount(part, minlength=1), np.argsort(np.argsort(part, kind="stable"))
     end = np.cumsum(size)
-    low, high = np.repeat(end - size, size), np.repeat(end, size) # strata lie one after another
+    low, high = (0, max(q, 1)) if strata is None else (np.repeat(end - size, size), np.repeat(end, size)) # strata lie one after another
     out, step = np.empty((n_boot, len(row)), np.float32), max(1, SLAB // max(q, 1))
     for i in range(0, n_boot, step):
         m = min(step, n_boot - i)

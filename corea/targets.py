@@ -36,9 +36,9 @@ def errors_off(
 
 # %% ../nbs/04a_targets.ipynb #04a00010
 def answers(
-    method,                                 # base, rlvr, brier, l1, ...
+    method,                                 # base, rlvr, brier, l1, l1@n32, ...
     dataset="calc",                         # whose test questions
-    folder=FIGURES/"laptop"/"records"       # of a run
+    folder=FIGURES/"laptop-full"/"records"  # of a run
 ) -> dict: # training seed -> frame with question_id, correct, confidence; {} if the method was not run
     "Test answers of a method's models."
     names = {s: f"{method}-s{s}" for s in json.loads((folder/"run.json").read_text())["config"]["seeds"]}

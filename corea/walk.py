@@ -155,19 +155,23 @@ def walk(
         for g in range(len(starts) - 1):
             known, first = 0. if g < missing else 1., starts[g]
             rate, same, flat = x[first, 1] / x[first, 0], True, True
-            z[:6] = 0
-            for i in range(starts[g], starts[g + 1]):
+            for i in range(first, starts[g + 1]):
                 q = question[i]
                 m, u, h, o, c, a = x[i, 0], x[i, 1], x[i, 2], x[i, 3], x[i, 4], x[i, 5]
                 same, flat = same and u == rate * m, flat and a == 0
-                for j in range(LANES):
-                    v = w[b, q, j]
-                    z[MASS, j] += m * v
-                    z[WRONG, j] += u * v
-                    z[HELPED, j] += h * v
-                    z[GAP, j] += o * v
-                    z[DEARER, j] += c * v
-                    z[BETTER, j] += a * v
+                if i == first:
+                    for j in range(LANES):
+                        v = w[b, q, j]
+                        z[MASS, j], z[WRONG, j], z[HELPED, j], z[GAP, j], z[DEARER, j], z[BETTER, j] = m * v, u * v, h * v, o * v, c * v, a * v
+                else:
+                    for j in range(LANES):
+                        v = w[b, q, j]
+                        z[MASS, j] += m * v
+                        z[WRONG, j] += u * v
+                        z[HELPED, j] += h * v
+                        z[GAP, j] += o * v
+                        z[DEARER, j] += c * v
+                        z[BETTER, j] += a * v
             rank(z, known)
             calibrate(z, known, bins)
             pay(z, flat)
