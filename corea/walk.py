@@ -159,19 +159,15 @@ def walk(
                 q = question[i]
                 m, u, h, o, c, a = x[i, 0], x[i, 1], x[i, 2], x[i, 3], x[i, 4], x[i, 5]
                 same, flat = same and u == rate * m, flat and a == 0
-                if i == first:
-                    for j in range(LANES):
-                        v = w[b, q, j]
-                        z[MASS, j], z[WRONG, j], z[HELPED, j], z[GAP, j], z[DEARER, j], z[BETTER, j] = m * v, u * v, h * v, o * v, c * v, a * v
-                else:
-                    for j in range(LANES):
-                        v = w[b, q, j]
-                        z[MASS, j] += m * v
-                        z[WRONG, j] += u * v
-                        z[HELPED, j] += h * v
-                        z[GAP, j] += o * v
-                        z[DEARER, j] += c * v
-                        z[BETTER, j] += a * v
+                more = 0. if i == first else 1. # sooner than to fill with zeros first
+                for j in range(LANES):
+                    v = w[b, q, j]
+                    z[MASS, j] = more * z[MASS, j] + m * v
+                    z[WRONG, j] = more * z[WRONG, j] + u * v
+                    z[HELPED, j] = more * z[HELPED, j] + h * v
+                    z[GAP, j] = more * z[GAP, j] + o * v
+                    z[DEARER, j] = more * z[DEARER, j] + c * v
+                    z[BETTER, j] = more * z[BETTER, j] + a * v
             rank(z, known)
             calibrate(z, known, bins)
             pay(z, flat)
