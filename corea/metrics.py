@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SLAB', 'columns', 'ratio', 'plain', 'runs', 'tied', 'over', 'average', 'pass_at_1', 'output_ratio', 'brier',
-           'bin_sums', 'ece', 'reliability', 'auroc', 'risk_coverage', 'aurc', 'below', 'deferral_curve', 'chord',
-           'random_deferral', 'ibc_lift', 'oracle_curve', 'gain_over_chord', 'benefit_auroc', 'bootstrap_weights',
-           'interval', 'seed_spread']
+           'bin_sums', 'ece', 'reliability', 'auroc', 'risk_coverage', 'aurc', 'pairs', 'auroc_parts', 'below',
+           'deferral_curve', 'chord', 'random_deferral', 'ibc_lift', 'oracle_curve', 'gain_over_chord', 'benefit_auroc',
+           'bootstrap_weights', 'interval', 'seed_spread']
 
 # %% ../nbs/03_metrics.ipynb #ad349339
 import math
@@ -218,6 +218,35 @@ def aurc(
         growth = np.log(np.divide(b, a, out=np.ones_like(b), where=a > 0)) # at a = 0, E - ra = 0
         return ratio((rate * mass + (before - rate * a) * growth).sum(-1), w.sum(-1))
     return over(area, len(s), weights)
+
+# %% ../nbs/03_metrics.ipynb #bd101782
+def pairs(
+    value, correct, question # (n,) a score, nan where missing; 0 or 1; numbers from 0
+) -> tuple: # pairs of a right and a wrong answer to each question, and those won, ties half; each (questions,)
+    "What a score makes of the answers to one question."
+    f = pd.DataFrame(dict(s=value, y=correct, q=question)).dropna(subset="s")
+    k = f.groupby("q").cumcount()
+    grid = np.full((2, question.max() + 1, k.to_numpy().max(initial=0) + 1), np.nan)
+    grid[:, f.q, k] = f.s, f.y
+    s, y = grid
+    duel = (y[:, :, None] == 1) & (y[:, None, :] == 0)
+    won = (s[:, :, None] > s[:, None, :]) + (s[:, :, None] == s[:, None, :]) / 2
+    return duel.sum((1, 2)), (duel * won).sum((1, 2))
+
+def auroc_parts(
+    value, correct, question, # (n,) a score, nan where missing; 0 or 1; question of each answer
+    weights=None              # (..., n), the same for all answers to a question
+) -> dict: # within, between: each (...); nan where there is no such pair
+    "AUROC among answers to one question, and among answers to different ones."
+    s, y = columns(score=value, correct=correct)
+    q, first = pd.factorize(np.asarray(question))[0], np.ones(len(s))
+    w = first if weights is None else np.asarray(weights, float)
+    n, won = pairs(s, y, q)
+    u = w[..., np.unique(q, return_index=True)[1]]
+    there = ~np.isnan(s)
+    total = (w @ (there * y)) * (w @ (there * (1 - y)))
+    all_won = np.nan_to_num(auroc(s, y, w)) * total
+    return dict(within=ratio(u @ won, u @ n), between=ratio(all_won - u**2 @ won, total - u**2 @ n))
 
 # %% ../nbs/03_metrics.ipynb #a01addd9
 def below(

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['P_TRUE', 'SOURCES', 'BUDGETS', 'LEAST', 'MAPS', 'Score', 'own', 'samples_of', 'nearness', 'several', 'answered',
-           'asked', 'p_true', 'score', 'pairs', 'auroc_parts', 'cuts', 'above_chord', 'area', 'measures', 'platt',
-           'temperature', 'isotonic', 'histogram', 'fit']
+           'asked', 'p_true', 'score', 'cuts', 'above_chord', 'area', 'measures', 'platt', 'temperature', 'isotonic',
+           'histogram', 'fit']
 
 # %% ../nbs/07a_scores.ipynb #409c2a97
 from functools import partial
@@ -18,7 +18,7 @@ from .answer import bare, grade, parse
 from .confidence import average_probability, expected_confidence
 from .core import CoreaError
 from .generate import Sampling, beginnings, value_logprobs
-from .metrics import auroc, average, benefit_auroc, brier, columns, deferral_curve, ece, pass_at_1, plain, ratio
+from .metrics import auroc, auroc_parts, average, benefit_auroc, brier, columns, deferral_curve, ece, pass_at_1, plain, ratio
 
 # %% ../nbs/07a_scores.ipynb #defee885
 class Score(NamedTuple):
@@ -131,35 +131,6 @@ def score(
     if name == "p_true": return p_true(f, engine)
     if name not in SOURCES: raise CoreaError(f"unknown score {name!r}: choose one of {', '.join([*SOURCES, 'p_true'])}")
     return SOURCES[name](f)
-
-# %% ../nbs/07a_scores.ipynb #bd101782
-def pairs(
-    value, correct, question # (n,) a score, nan where missing; 0 or 1; numbers from 0
-) -> tuple: # pairs of a right and a wrong answer to each question, and those won, ties half; each (questions,)
-    "What a score makes of the answers to one question."
-    f = pd.DataFrame(dict(s=value, y=correct, q=question)).dropna(subset="s")
-    k = f.groupby("q").cumcount()
-    grid = np.full((2, question.max() + 1, k.to_numpy().max(initial=0) + 1), np.nan)
-    grid[:, f.q, k] = f.s, f.y
-    s, y = grid
-    duel = (y[:, :, None] == 1) & (y[:, None, :] == 0)
-    won = (s[:, :, None] > s[:, None, :]) + (s[:, :, None] == s[:, None, :]) / 2
-    return duel.sum((1, 2)), (duel * won).sum((1, 2))
-
-def auroc_parts(
-    value, correct, question, # (n,) a score, nan where missing; 0 or 1; question of each answer
-    weights=None              # (..., n), the same for all answers to a question
-) -> dict: # within, between: each (...); nan where there is no such pair
-    "AUROC among answers to one question, and among answers to different ones."
-    s, y = columns(score=value, correct=correct)
-    q, first = pd.factorize(np.asarray(question))[0], np.ones(len(s))
-    w = first if weights is None else np.asarray(weights, float)
-    n, won = pairs(s, y, q)
-    u = w[..., np.unique(q, return_index=True)[1]]
-    there = ~np.isnan(s)
-    total = (w @ (there * y)) * (w @ (there * (1 - y)))
-    all_won = np.nan_to_num(auroc(s, y, w)) * total
-    return dict(within=ratio(u @ won, u @ n), between=ratio(all_won - u**2 @ won, total - u**2 @ n))
 
 # %% ../nbs/07a_scores.ipynb #eadac3a7
 BUDGETS = np.linspace(0, 1, 101)    # from the price of the SLM alone to that of the LLM alone

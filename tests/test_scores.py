@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from corea.cascade import Price
 from corea.core import FIGURES, CoreaError
-from corea.metrics import auroc, bootstrap_weights
-from corea.scores import MAPS, SOURCES, P_TRUE, Score, area, auroc_parts, fit, own, p_true, pairs, score, several
+from corea.metrics import auroc, auroc_parts, bootstrap_weights, pairs
+from corea.scores import MAPS, SOURCES, P_TRUE, Score, area, fit, own, p_true, score, several
 
 FREE = [k for k in SOURCES if "logprob" not in k]
 answers = st.lists(st.tuples(st.sampled_from(["1", "2", r"\text{1}", None]), st.booleans(), st.sampled_from([math.nan, 0., .3, .9, 1.]),

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 import corea.reward as reward
 from corea.core import CoreaError
+from corea.metrics import auroc_parts, pairs
 from corea.reward import GROUP_TERMS, find_term, hybrid, leave_one_out, make_rewards, optimal_confidence, shrunken
-from corea.targets import advantages, answers, best_effort, errors_off, own_share, push, rivals, safe_weight, simulate, split_auroc, stretch
+from corea.targets import advantages, answers, best_effort, errors_off, own_share, push, rivals, safe_weight, simulate, stretch
 
 COMPOSED = ["loo_l1", "loo_l2", "loo_kl", "shrunk_l1", "shrunk3_l2", "shrunk_kl", "hybrid_l1", "hybrid25_l2", "hybrid90_kl", "rising_l1",
             "rising_brier", "rising_loo_l2", "decoupled_kl", "decoupled_hybrid_l1", "rising_decoupled_sample_l1"]
@@ -135,15 +136,15 @@ def test_scaling_makes_the_distance_of_confidences_irrelevant_where_a_group_agre
 
 @few
 @given(rows=batches)
-def test_split_auroc_is_the_share_of_pairs(rows):
+def test_parts_of_auroc_are_shares_of_pairs(rows):
     f = pd.DataFrame(rows, columns=["correct", "confidence", "question_id"]).astype(dict(correct=float, confidence=float))
     won = dict(within=[], between=[])
     for r in f[f.correct == 1].dropna().itertuples():
         for w in f[f.correct == 0].dropna().itertuples():
             won["within" if r.question_id == w.question_id else "between"].append((r.confidence > w.confidence) + .5 * (r.confidence == w.confidence))
-    got = split_auroc(f)
-    assert got["pairs"] == len(won["within"])
-    for part, pairs in won.items(): assert got[part] == pytest.approx(np.mean(pairs) if pairs else np.nan, nan_ok=True)
+    assert pairs(f.confidence, f.correct, pd.factorize(f.question_id)[0])[0].sum() == len(won["within"])
+    got = auroc_parts(f.confidence, f.correct, f.question_id)
+    for part, duels in won.items(): assert got[part] == pytest.approx(np.mean(duels) if duels else np.nan, nan_ok=True)
 
 def test_answers_says_what_was_not_run(tmp_path):
     (tmp_path/"run.json").write_text(json.dumps(dict(config=dict(seeds=[4, 5]))))
