@@ -10,7 +10,6 @@ __all__ = ['Offer', 'ask_once', 'oracle', 'against_chord', 'vote', 'logistic', '
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from scipy.special import expit
 from .core import CoreaError
 from .metrics import interval
 from .scores import BUDGETS, above_chord, samples_of
@@ -66,16 +65,13 @@ def logistic(
     x, y,     # (n, d) features; (n,) 0 or 1
     ridge=1.0 # penalty on squared weights, of standardised features; not on the constant
 ): # a function of features (n, d): probabilities (n,)
-    "Logistic regression by Newton's method."
-    mid, scale = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
-    z = lambda x: np.c_[(x - mid) / scale, np.ones(len(x))]
-    a, b, penalty = z(x), np.zeros(x.shape[1] + 1), ridge * np.r_[np.ones(x.shape[1]), 1e-6]
-    for _ in range(50):
-        p = expit(a @ b)
-        step = np.linalg.solve((a * (p * (1 - p))[:, None]).T @ a + np.diag(penalty), a.T @ (y - p) - penalty * b)
-        b = b + step / max(1, np.abs(step).max())       # no leap beyond 1: Newton may overshoot where all is certain
-        if np.abs(step).max() < 1e-10: break
-    return lambda x: expit(z(x) @ b)
+    "scikit-learn's logistic regression; what is always so, or never, is certain."
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    if np.ptp(y) == 0: return lambda x: np.full(len(x), float(y[0]))
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=1 / ridge, solver="newton-cholesky", tol=1e-8)).fit(x, y)
+    return lambda x: fit.predict_proba(x)[:, 1]
 
 def features(
     f # answers of the SLM: rows of the records
