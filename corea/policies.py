@@ -120,11 +120,12 @@ def read_answers(
 
 # %% ../nbs/08c_policies.ipynb #258e6cc2
 def points(
-    x # (1 + n,): a share, and its replicates
+    x,                   # (1 + n,): a share, and its replicates
+    scale=100, sign="+"  # 1 for a plain number; "" for no plus sign
 ) -> str: # value [lower end, upper end]
     "A share in points, with its interval."
-    lo, hi = interval(x[0], x[1:])
-    return f"{100 * x[0]:+.1f} [{100 * lo:+.1f}, {100 * hi:+.1f}]"
+    value, lo, hi = (f"{scale * v:{sign}.1f}" for v in (x[0], *interval(x[0], x[1:])))
+    return f"{value} [{lo}, {hi}]"
 
 def verdict(
     x # (1 + n,): a difference, and its replicates
