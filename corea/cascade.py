@@ -217,7 +217,7 @@ class Answer:
     answer: str | None          # None if the final text holds none
     confidence: float | None    # that the model who answered states
     who: str                    # "slm" or "llm"
-    score: float | None         # the SLM's, by which it was decided
+    score: float | None         # the SLM's, by which it was decided; None also where it was not asked
     tokens: dict                # model -> (prompt tokens, completion tokens)
     cost: float                 # in input tokens of the SLM
     why: str
@@ -235,12 +235,14 @@ class Cascade:
         tau,                 # threshold in [0, 1.1]
         price=Price(),       # what tokens cost
         score="stated",      # or "expected", "avg_prob", or a function of a `Completion`
-        sampling=Sampling()  # for both models
+        sampling=Sampling(), # for both models
+        gate=None            # a function of a question: True sends it to the LLM at once; None: all are asked of the SLM
     ):
+        if not (gate is None or callable(gate)): raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
         if not callable(score) and score not in SCORES:
             raise CoreaError(f"unknown score {score!r} for the cascade: choose one of "
                              f"{', '.join(SCORES)}, or give a function")
-        self.tau, self.price, self.sampling = check_tau(tau), price, sampling
+        self.tau, self.price, self.sampling, self.gate = check_tau(tau), price, sampling, gate
         self.score = score if callable(score) else SCORES[score]
         self.engines = dict(slm=slm, llm=llm)
 
@@ -267,15 +269,17 @@ class Cascade:
         "Let the small model answer, and the large one if its confidence is below the threshold."
         if not isinstance(question, str) or not question.strip():
             raise CoreaError(f"the question is {question!r}: give a text")
-        c, cost = self.ask("slm", question, seed)
-        score, tokens = self.score(c), {"slm": (c.prompt_tokens, c.completion_tokens)}
-        if score is not None and math.isnan(score): score = None
-        who = "llm" if defer(score, self.tau) else "slm"
-        why = "no confidence: deferred" if score is None else f"{score:.3g} " + (
-            f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
-            f"is below the threshold {self.tau:.3g}: deferred")
-        if who == "llm":
-            c, more = self.ask("llm", question, seed)
-            cost, tokens["llm"] = cost + more, (c.prompt_tokens, c.completion_tokens)
-        p = parse(c.text)
-        return Answer(p.answer, p.confidence, who, score, tokens, float(cost), why, c.text)
+        asked, score = {}, None     # model -> its completion and the cost
+        if self.gate and self.gate(question): who, why = "llm", "the gate is shut: the LLM at once"
+        else:
+            asked["slm"] = self.ask("slm", question, seed)
+            score = self.score(asked["slm"][0])
+            if score is not None and math.isnan(score): score = None
+            who = "llm" if defer(score, self.tau) else "slm"
+            why = "no confidence: deferred" if score is None else f"{score:.3g} " + (
+                f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
+                f"is below the threshold {self.tau:.3g}: deferred")
+        if who == "llm": asked["llm"] = self.ask("llm", question, seed)
+        text = asked[who][0].text
+        p, tokens = parse(text), {k: (c.prompt_tokens, c.completion_tokens) for k, (c, _) in asked.items()}
+        return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()), why, text)

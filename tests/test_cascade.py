@@ -187,6 +187,17 @@ def test_live_scores():
     assert Cascade(Says("7"), llm, 0.1, score="expected").answer("What?").score is None
 
 
+@pytest.mark.parametrize("shut", [True, False])
+def test_gate(shut):
+    slm, llm, seen = Says(r"\boxed{7} \confidence{1.0}"), Says(r"\boxed{8} \confidence{0.2}"), []
+    a = Cascade(slm, llm, 0.5, gate=lambda q: seen.append(q) or shut).answer("What?", seed=3)
+    assert seen == ["What?"] and (len(slm.asked), len(llm.asked)) == ((0, 1) if shut else (1, 0))
+    assert (a.who, a.answer, a.confidence) == (("llm", "8", 0.2) if shut else ("slm", "7", 1.0))
+    assert (a.score is None) == shut and set(a.tokens) == {a.who}
+    assert a.cost == pytest.approx(90 * (32 / 7 if shut else 1)) and a._repr_markdown_()
+    with pytest.raises(CoreaError, match="gate is 'long'"): Cascade(slm, llm, 0.5, gate="long")
+
+
 def test_llm_is_not_touched_until_needed():
     a = Cascade(Says(r"\boxed{7} \confidence{1.0}"), "/no/such/checkpoint", 0.5).answer("What?")
     assert a.who == "slm"
