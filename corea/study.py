@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'LINEAR', 'SIGNALS', 'PAIRED', 'SUMS', 'COMPARISONS', 'costs', 'cascade_frame', 'alone_frame', 'mixed_frame',
            'oracle_frame', 'threshold', 'references', 'systems', 'Study', 'study', 'draws', 'averages', 'rankings',
-           'gather', 'comparison', 'measure', 'estimate', 'sweep', 'places_of', 'rows_of', 'metrics_table']
+           'gather', 'comparison', 'measure', 'estimate', 'sweep', 'places_of', 'ends', 'rows_of', 'metrics_table']
 
 # %% ../nbs/09b_study.ipynb #24ce283b
 import os
@@ -270,15 +270,19 @@ def measure(
 ) -> np.ndarray: # (1 + n_boot, seeds), as shares; costs in tokens
     "Any number of the report, with its replicates."
     if not NAMED[name].source or metric in (*SIGNALS, *PAIRED): rule = "alone"
+    if len(st.places[where]) == 1: [where] = st.places[where]   # a group of one data set
     key = (name, where, metric, rule)
     get = lambda m, who: measure(st, who, where, m, rule)
     if key in st.memo: return st.memo[key]
     if metric == "vs_llm": out = get("pass1", name) - get("pass1", LLM)
     elif metric == "cost_change": out = get("cost", name) / get("cost", LLM) - 1
     elif where not in st.cfg.datasets:
-        sets = st.places[where]
-        out = sum(draws(st, d).shape[1] * measure(st, name, d, metric, rule)
-                  for d in sets) / sum(draws(st, d).shape[1] for d in sets)
+        parts = {d: measure(st, name, d, metric, rule) for d in st.places[where]}
+        same = ("pooled", *map(id, parts.values())) # systems that share a model share some of these, and what is made of them
+        if same not in st.memo:
+            n = {d: draws(st, d).shape[1] for d in parts}
+            st.memo[same] = sum(n[d] * x for d, x in parts.items()) / sum(n.values()), parts    # kept, so that no other takes their id
+        out, _ = st.memo[same]
     elif metric in COMPARISONS: out = comparison(get, name, metric)
     else:
         gather(st, where)
@@ -321,6 +325,18 @@ def places_of(
     groups = [(g, "", g) for g in (*GROUPS, "all") if g in st.places]
     return [(d, d, of[d]) for d in st.cfg.datasets] + groups
 
+def ends(
+    st, found # a `Study`; measurements in its memory, as from `measure`
+) -> list: # of (k, 3): value and interval of every seed, then of their mean unless there is one seed
+    "Estimates of some measurements; one that several systems share is taken once."
+    new = {id(x): x for x in found if ("ends", id(x)) not in st.memo}
+    if new:
+        each = [x.T if x.shape[1] == 1 else np.vstack([x.T, x.mean(1)]) for x in new.values()]
+        x, last = np.vstack(each), np.cumsum([len(e) for e in each])[:-1]
+        estimates = np.stack([x[:, 0], *interval(x[:, 0], x[:, 1:].T)], -1)
+        st.memo |= {("ends", k): (e, x) for (k, x), e in zip(new.items(), np.split(estimates, last))}  # x is kept, so that no other takes its id
+    return [st.memo["ends", id(x)][0] for x in found]
+
 def rows_of(
     st, s,      # a `Study`, a `System`
     place, d, g # from `places_of`
@@ -333,13 +349,11 @@ def rows_of(
     asked = [(m, r) for m, r in cascade + signals or [("pass1", "alone"), ("cost", "alone")]
              if st.has("RLVR-SLM") or m not in ("vs_chord", "ibc_lift")]
     found = [measure(st, s.name, place, m, r) for m, r in asked]
-    x = np.vstack([part for x in found for part in (x.T, x.mean(1))])   # every seed, then their mean
-    lo, hi = interval(x[:, 0], x[:, 1:].T)
     # the untrained SLM meets the chord of every RLVR seed
     own, met = ([k for k, _ in st.records.seeds(m)] for m in (s.method, "rlvr"))
-    keys = [(m if r == "alone" else f"{m}@{r}", "untrained" if k is None else k) for (m, r), x in zip(asked, found)
-            for k in (*(own if len(own) == x.shape[1] else met), "mean")]
-    return [(s.name, d, g, label, v, a, b, n, seed) for (label, seed), v, a, b in zip(keys, x[:, 0], lo, hi)]
+    return [(s.name, d, g, m if r == "alone" else f"{m}@{r}", *e[i], n, "untrained" if k is None else k)
+            for (m, r), x, e in zip(asked, found, ends(st, found))
+            for i, k in [*enumerate(own if len(own) == x.shape[1] else met), (-1, "mean")]]
 
 def metrics_table(
     st # a `Study`

@@ -1,5 +1,6 @@
 "A cascade is what a loop makes of it; groups, intervals and comparisons are what other code says."
 import math
+from dataclasses import replace
 import numpy as np, pandas as pd
 from corea.cascade import Price
 from corea.metrics import auroc, average, benefit_auroc, ece, gain_over_chord
@@ -80,3 +81,10 @@ def test_metrics_are_tidy_and_complete(opened):
     row = f[(f.system == "COREA") & (f.dataset == "queue") & (f.metric == "auroc") & (f.seed == 1)].iloc[0]
     cell = opened.records.cells["l1-s1", "test", "queue"]
     assert math.isclose(row.value, auroc(cell.confidence, cell.correct)) and row.n == opened.cfg.n_test
+
+def test_a_row_is_the_estimate_of_its_own_measurement(opened):
+    f = metrics_table(replace(opened, memo={}))
+    for row in f[f.seed == "mean"].itertuples():
+        metric, _, rule = row.metric.partition("@")
+        e = estimate(measure(opened, row.system, row.dataset or row.group, metric, rule or "alone"))
+        np.testing.assert_allclose([row.value, row.ci_low, row.ci_high], [e[k] for k in ("value", "ci_low", "ci_high")], rtol=1e-9, atol=1e-12)
