@@ -236,7 +236,7 @@ class Cascade:
         price=Price(),       # what tokens cost
         score="stated",      # or "expected", "avg_prob", or a function of a `Completion`
         sampling=Sampling(), # for both models
-        gate=None            # a function of a question: True sends it to the LLM at once; None: all are asked of the SLM
+        gate=None            # a function of a question: True sends it to the LLM at once; what it costs itself is not counted
     ):
         if not (gate is None or callable(gate)): raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
         if not callable(score) and score not in SCORES:
@@ -266,14 +266,17 @@ class Cascade:
         question, # text
         seed=0    # same seed, same answer
     ) -> Answer: # what the one or the other says, its cost, and why
-        "Let the small model answer, and the large one if its confidence is below the threshold."
+        "Let the small model answer, and the large one if its confidence is below the threshold or the gate is shut."
         if not isinstance(question, str) or not question.strip():
             raise CoreaError(f"the question is {question!r}: give a text")
         asked, score = {}, None     # model -> its completion and the cost
-        if self.gate and self.gate(question): who, why = "llm", "the gate is shut: the LLM at once"
+        shut = self.gate(question) if self.gate else False
+        if not isinstance(shut, (bool, np.bool_)): raise CoreaError(f"the gate says {shut!r}: let it say True, to the LLM at once, or False")
+        if shut: who, why = "llm", "the gate is shut: the LLM at once"
         else:
             asked["slm"] = self.ask("slm", question, seed)
             score = self.score(asked["slm"][0])
+            if score is not None and not isinstance(score, Real): raise CoreaError(f"the score says {score!r}: let it say a number, or None")
             if score is not None and math.isnan(score): score = None
             who = "llm" if defer(score, self.tau) else "slm"
             why = "no confidence: deferred" if score is None else f"{score:.3g} " + (

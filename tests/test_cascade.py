@@ -198,6 +198,20 @@ def test_gate(shut):
     with pytest.raises(CoreaError, match="gate is 'long'"): Cascade(slm, llm, 0.5, gate="long")
 
 
+@pytest.mark.parametrize("said", [0.9, 1, "no", None, np.array([True]), math.nan])
+def test_a_gate_says_yes_or_no(said):
+    slm, llm = Says(r"\boxed{7} \confidence{1.0}"), Says(r"\boxed{8} \confidence{1.0}")
+    with pytest.raises(CoreaError, match="the gate says"): Cascade(slm, llm, 0.5, gate=lambda q: said).answer("What?")
+    assert not slm.asked and not llm.asked
+    assert Cascade(slm, llm, 0.5, gate=lambda q: np.bool_(True)).answer("What?").who == "llm"
+
+
+@pytest.mark.parametrize("said", ["sure", [0.9], np.array([0.9])])
+def test_a_score_is_a_number(said):
+    with pytest.raises(CoreaError, match="the score says"): Cascade(Says("7"), Says("8"), 0.5, score=lambda c: said).answer("What?")
+    assert Cascade(Says("7"), Says("8"), 0.5, score=lambda c: np.float32(0.9)).answer("What?").who == "slm"
+
+
 def test_llm_is_not_touched_until_needed():
     a = Cascade(Says(r"\boxed{7} \confidence{1.0}"), "/no/such/checkpoint", 0.5).answer("What?")
     assert a.who == "slm"
