@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
-           'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
+           'PROVIDERS', 'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
            'load_questions', 'register', 'public_text', 'json_lines', 'read_questions', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import json, random
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from .core import CoreaError, digest
 
@@ -165,12 +166,21 @@ def all_questions(
     return _checked(dataset)
 
 _registered = {}
+PROVIDERS = ("published", "zero_shot")  # modules that register the sets of others as they are imported
+
+def _known(name):
+    "The sets by name; those of others are read in when a name is none of ours, in whatever process that is."
+    if name not in DATASETS and name not in _registered:
+        own = dict(_registered)
+        for module in PROVIDERS: import_module(f"corea.{module}")
+        _registered.update(own)     # what was registered by hand stays
+    return DATASETS | _registered
 
 def find_dataset(
     name # a name in `DATASETS`, or a registered one
 ) -> DataSet: # or what was registered; `CoreaError` for an unknown one; no questions are generated
     "A set by its name."
-    known = DATASETS | _registered
+    known = _known(name)
     if name not in known: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
     return known[name]
 
@@ -199,7 +209,7 @@ def public_text(
     text     # what a model answered to one of its questions
 ) -> str: # the text; of a set whose `private` is true, its digest, unless it is one letter
     "What may be published of a text that may quote a question."
-    hide = getattr(_registered.get(dataset), "private", False) and isinstance(text, str) and len(text.strip()) > 1
+    hide = getattr(_known(dataset).get(dataset), "private", False) and isinstance(text, str) and len(text.strip()) > 1
     return f"sha256:{digest(text)}" if hide else text
 
 # %% ../nbs/01_data.ipynb #1e75807f

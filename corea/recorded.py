@@ -5,17 +5,15 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'NAMED', 'GRADES', 'SOLVERS', 'SETS', 'SIZES', 'CURVE', 'right', 'number_of', 'framed', 'csv_rows',
            'read_tidy', 'top_probability', 'read_harness', 'read_plaut', 'read_solutions', 'read_routerbench',
-           'RecordSet', 'checked', 'copies', 'plaut_sha256', 'plaut', 'gsm8k_solutions', 'routerbench365', 'related',
-           'cascade_of']
+           'plaut_sha256', 'plaut', 'gsm8k_solutions', 'routerbench365', 'related', 'cascade_of']
 
 # %% ../nbs/12_recorded.ipynb #87573f7a
-import csv, hashlib, http.client, json, math, os, re, urllib.request
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import csv, json, math, re
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import ARTIFACTS, ROOT, CoreaError, write_atomic
+from .core import ROOT, CoreaError
 from .data import json_lines
+from .published import RecordSet, copies
 
 # %% ../nbs/12_recorded.ipynb #5e986293
 COLUMNS = ["dataset", "question_id", "model", "correct", "confidence", "tokens", "price"]
@@ -180,44 +178,6 @@ def read_routerbench(
                 yield where, dict(dataset=r["eval_name"], question_id=r["sample_id"], model=m, correct=int(score > .5), price=price, score=score,
                                   oracle=r["oracle_model_to_route_to"])
     return framed(each(), path)
-
-# %% ../nbs/12_recorded.ipynb #a96a33b8
-@dataclass(frozen=True)
-class RecordSet:
-    "A set of records at a commit."
-    name: str       # of a copy: records/<name>
-    repo: str
-    commit: str
-    folder: str     # of the files there
-    inside: str     # of a copy, the folder with the files
-    licence: str
-    sha256: tuple = ()  # of a set that is one file: any of these; empty where each file has its own
-
-def checked(
-    parts, digests, where # the bytes of some files; sha256 of all of them in order, any of these; for the message
-) -> list: # the same; `CoreaError` if the bytes are others
-    "Bytes that are what they should be."
-    if hashlib.sha256(b"".join(parts)).hexdigest() not in digests:
-        raise CoreaError(f"{where}: not the bytes of the pinned commit: delete what is there, or get that one")
-    return parts
-
-def copies(
-    s, files, digests # a `RecordSet`; names; as in `checked`
-) -> list: # paths, in order; `CoreaError` says what to do if they are neither here nor to be had
-    "Files of a set of records, from the nearest place."
-    root, kept = os.environ.get("COREA_DATA"), ARTIFACTS/"records"/f"{s.name}-{s.commit[:12]}"
-    for place in ([Path(root)/"records"/s.name/s.inside] if root else []) + [kept]:
-        paths = [place/f for f in files]
-        if all(p.is_file() for p in paths):
-            checked([p.read_bytes() for p in paths], digests, paths[0] if len(paths) == 1 else f"{paths[0]} or one of {len(paths) - 1} with it")
-            return paths
-    def fetch(file):
-        with urllib.request.urlopen(f"https://raw.githubusercontent.com/{s.repo}/{s.commit}/{s.folder}{file}", timeout=20) as r: return r.read()
-    try:
-        with ThreadPoolExecutor(8) as pool: parts = list(pool.map(fetch, files))
-    except (OSError, http.client.HTTPException) as e:
-        raise CoreaError(f"no records of {s.name} at hand ({type(e).__name__}): set COREA_DATA to a folder with records/{s.name}, or run with a network") from e
-    return [write_atomic(kept/f, part) for f, part in zip(files, checked(parts, digests, f"{s.name} from {s.repo}"))]
 
 # %% ../nbs/12_recorded.ipynb #ac3019cd
 SETS = {s.name: s for s in (

@@ -164,7 +164,7 @@ def test_no_solution_is_held_and_the_second_process_needs_no_hub(copies, tmp_pat
 
 def test_the_committed_orders_are_those_of_the_rule():
     sources = {c.source.name: c.source for s in PUBLISHED.values() for c in s.splits.values() if c.stop}
-    assert set(sources) == set(ORDERED) == set(committed())
+    assert set(sources) == set(ORDERED) == {k for k in committed() if not k.startswith("zero_shot/")}
     for name, s in sources.items():
         places = committed()[name]
         assert places == order(name, s.n) and len(set(places)) == len(places) == ORDERED[name] and max(places) < s.n

@@ -3,13 +3,13 @@ others published from them (tests/published.csv).
 
 The small files are made up, in the form in which the authors publish; real ones are never committed.
 """
-import io, json, math, os, urllib.error
+import hashlib, io, json, math, os, urllib.error, urllib.request
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
-from corea import pairs, recorded as rec
+from corea import pairs, published as files, recorded as rec
 from corea.core import FIGURES, CoreaError
 from corea.metrics import auroc, bootstrap_weights, interval
 
@@ -163,15 +163,15 @@ def nowhere(tmp_path, monkeypatch):
         asked.append(url)
         if url not in served: raise urllib.error.URLError("no network")
         return io.BytesIO(served[url])
-    monkeypatch.setattr(rec.urllib.request, "urlopen", urlopen)
-    monkeypatch.setattr(rec, "ARTIFACTS", tmp_path/"artifacts")
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(files, "ARTIFACTS", tmp_path/"artifacts")
     monkeypatch.setenv("COREA_DATA", str(tmp_path/"data"))
     s = rec.RecordSet("toys", "someone/toys", "c" * 40, "in/", "inside", "MIT")
     return s, served, asked, tmp_path
 
 def test_records_come_from_the_nearest_place(nowhere):
     s, served, asked, tmp = nowhere
-    sha = [rec.hashlib.sha256(b"onetwo").hexdigest()]
+    sha = [hashlib.sha256(b"onetwo").hexdigest()]
     get = lambda: [p.read_bytes() for p in rec.copies(s, ["1.txt", "2.txt"], sha)]
     refused("no records of toys at hand .URLError.: set COREA_DATA to a folder with records/toys, or run with a network", get)
     served |= {f"https://raw.githubusercontent.com/someone/toys/{s.commit}/in/{k}.txt": v for k, v in ((1, b"one"), (2, b"other"))}
