@@ -44,8 +44,10 @@ def check_layout(
     refuse = {
         f"sharding={cfg.sharding!r} in one process": (cfg.sharding != "none" and n == 1, "give processes, or sharding='none'"),
         "sharding='zero3' on a CPU": (cfg.sharding == "zero3" and not cuda, "use sharding='fsdp2'"),
-        f"rollouts_by={cfg.rollouts_by!r} on a CPU": (cfg.rollouts_by != "transformers" and not cuda,
+        f"rollouts_by={cfg.rollouts_by!r} on a CPU": (cfg.rollouts_by in ("colocate", "server") and not cuda,
                                                       "TRL speaks to vLLM on GPUs only; use rollouts_by='transformers'"),
+        f"rollouts_by='engine' with sharding={cfg.sharding!r}": (cfg.rollouts_by == "engine" and cfg.sharding != "none",
+                                                                 "the writer wants whole weights: use sharding='none'"),
         f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate" and n % cfg.tensor_parallel,
                                                                          "make processes a multiple of tensor_parallel"),
         "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
@@ -74,7 +76,7 @@ def accelerate_settings(
             zero_optimization=dict(stage=3, overlap_comm=True, contiguous_gradients=True, stage3_gather_16bit_weights_on_model_save=True),
             bf16=dict(enabled="auto"), gradient_clipping="auto", gradient_accumulation_steps="auto", train_batch_size="auto",
             train_micro_batch_size_per_gpu="auto")
-    return dict(use_cpu=not cuda, bf16=cuda) | settings
+    return dict(use_cpu=not cuda, bf16=(cfg.precision or ("bfloat16" if cuda else "float32")) == "bfloat16") | settings
 
 # %% ../nbs/05b_layouts.ipynb #eb1344fb
 SHARE = 0.2     # of a card, for vLLM beside the trainer

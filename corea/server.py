@@ -304,4 +304,4 @@ def engine_for(
         name, folder = str(path), Path(path).is_dir()
         return ServerEngine(cfg.llm_server, None if folder else name, name if folder or is_hub(name) else None, cfg.batch_size, **kw)
     if cfg.engine == "vllm": return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel) | kw)
-    return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, **kw)
+    return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, precision=cfg.precision, **kw)
