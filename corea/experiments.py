@@ -24,7 +24,8 @@ from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
 from .plan import chains, config_for, fit, how_many, training, weight, work_of
 from .published import find_dataset, load_questions
-from .server import engine_for
+from .recorded_engine import records_sha256
+from .server import engine_for, is_recorded
 from .trainer import find_model, train_grpo
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
@@ -32,11 +33,12 @@ class LazyEngine:
     "An engine that is opened when it is first used."
     def __init__(self,
         cfg, path, # configuration; checkpoint
-        llm=False  # as in `engine_for`
-    ): self.how = cfg, path, llm
+        llm=False, # as in `engine_for`
+        **kw       # for the engine
+    ): self.how, self.kw = (cfg, path, llm), kw
 
     @cached_property
-    def engine(self): return engine_for(*self.how)
+    def engine(self): return engine_for(*self.how, **self.kw)
 
     def __getattr__(self, name): return getattr(self.engine, name)
 
@@ -259,7 +261,8 @@ def run_chain(
             with clock("train"): path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
         else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
         tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
-        with closing(LazyEngine(own, str(path), llm=name == "llm")) as engine:
+        counts = dict(tokenizer=find_model(cfg.slm, weights=False)) if is_recorded(path) else {}   # one unit for both models
+        with closing(LazyEngine(own, str(path), llm=name == "llm", **counts)) as engine:
             with clock("ask"): ask_all(own, engine, name, answers, tick)
             if method == "rlvr":
                 with clock("ask for probe and router"): lessons = ask_train(cfg, engine, name, answers, tick)
@@ -306,17 +309,19 @@ def collect(
     frame = pd.concat(frames)
     if (scores := root/"answers"/name/"scores.jsonl").exists():
         frame = frame.merge(pd.DataFrame(read_records(scores)), on=["split", "dataset", "question_id", "sample"], validate="1:1")
-    write_table(out/f"{name}.csv.gz", tidy(frame))
+    recorded = name == "llm" and is_recorded(cfg.llm)       # of whose words none are ours to publish
+    frame = tidy(frame).assign(answer=None) if recorded else tidy(frame)
+    write_table(out/f"{name}.csv.gz", frame)
     if shards := sorted((root/"snapshots"/name).glob("step-*.jsonl")):
         steps = [pd.DataFrame(read_records(p)).assign(split="test", step=int(p.stem[5:])) for p in shards]
         write_table(out/f"steps_{name}.csv.gz", tidy(pd.concat(steps), ["step"]))
     if (log := root/"train"/name/"train.csv").exists(): write_atomic(out/f"train_{name}.csv", log.read_text())
-    if cfg.train_set in cfg.datasets and not getattr(find_dataset(cfg.train_set), "private", False):
+    if cfg.train_set in cfg.datasets and not recorded and not getattr(find_dataset(cfg.train_set), "private", False):
         asked = {q["id"]: q for q in load_questions(cfg.train_set, "test", min(cfg.n_test, EXAMPLES))}
         texts = [dict(question_id=r["question_id"], question=asked[r["question_id"]]["question"], gold=asked[r["question_id"]]["gold"],
                       completion=readable(r["completion"])) for r in read_records(root/"answers"/name/f"test-{cfg.train_set}.jsonl")
-                 if r["question_id"] in asked and r["sample"] == 0]
-        write_table(out/f"texts_{name}.csv.gz", pd.DataFrame(texts))
+                 if r["question_id"] in asked and r["sample"] == 0 and not asked[r["question_id"]].get("private")]
+        if texts: write_table(out/f"texts_{name}.csv.gz", pd.DataFrame(texts))
 
 def tidy(
     frame,   # records
@@ -335,6 +340,7 @@ def weights_of(
     name # a folder in nbs/models, a path, or a hub id
 ) -> str: # the commit it is pinned to, or a digest of its files; `CoreaError` if there are none
     "What tells one checkpoint from another."
+    if is_recorded(name): return records_sha256(name)
     if "@" in name: return name.rpartition("@")[2]
     files = sorted(Path(find_model(name)).glob("*.safetensors"))
     if not files: raise CoreaError(f"no checkpoint at {find_model(name)}: `make base` makes the miniature's models")
@@ -352,6 +358,7 @@ def identity(
     revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
     own = {n: config_for(cfg, n) for n in ([name] if name else [n for n, *_ in chains(cfg)])}
     start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm" or not cfg.llm_server}
+    if is_recorded(cfg.llm): start.add(cfg.slm)     # whose tokenizer counts what the large one said
     cfg, left_out = (own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name else (cfg, ())
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
     return digest([name, settings, {m: weights_of(m) for m in start}, revisions])

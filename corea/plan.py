@@ -18,6 +18,7 @@ from .core import FIGURES, MODELS, Config, CoreaError, cards, load_profile
 from .generate import encode
 from .layouts import cut_batch, vllm_memory
 from .published import find_dataset, load_questions
+from .server import is_recorded
 
 # %% ../nbs/08a_plan.ipynb #08a00007
 def chains(
@@ -57,11 +58,15 @@ def how_many(
     wanted = dict(calibration=cfg.n_calibration, test=cfg.n_test)
     return {split: {d: size(d, split, n) for d in cfg.datasets} for split, n in wanted.items()}
 
+def _llm_elsewhere(cfg):
+    "Is the large model loaded by nobody here, since a server or its records answer?"
+    return bool(cfg.llm_server) or is_recorded(cfg.llm)
+
 def training(
     cfg, name, method # as in `chains`
 ) -> tuple: # starting checkpoint and method of the reward; None if the model is asked as it comes
     "What a model is taught before it is asked."
-    if name == "llm": return (cfg.llm, "l1") if cfg.llm_training and not cfg.llm_server else None
+    if name == "llm": return (cfg.llm, "l1") if cfg.llm_training and not _llm_elsewhere(cfg) else None
     if method == "control": return cfg.control, "l1"
     return method and (config_for(cfg, name).slm, method.partition("@")[0])
 
@@ -247,7 +252,7 @@ def hours(
     t, out = tokens(cfg), {}
     for name, card in CARDS.iterrows():
         write = learn = 0
-        for model, f in t[t.model != "llm" if cfg.llm_server else slice(None)].groupby("model"):
+        for model, f in t[t.model != "llm" if _llm_elsewhere(cfg) else slice(None)].groupby("model"):
             s = shape(config_for(cfg, model).slm)
             length = (f.prompt.sum() + f.completion.sum() / 2) / f.completions.sum()
             write += f.completion.sum() / writing(s, card, length)
@@ -263,7 +268,7 @@ def disk(
 ) -> pd.Series: # part -> GB
     "What is downloaded, what a run writes, and what it needs for a time."
     s, trainable = shape(cfg.slm), trainings(cfg)
-    hub = {m: shape(m) for m in (cfg.slm, *([] if cfg.llm_server else [cfg.llm])) if "@" in m}
+    hub = {m: shape(m) for m in (cfg.slm, *([] if _llm_elsewhere(cfg) else [cfg.llm])) if "@" in m}
     trained = sum(name != "llm" and training(cfg, name, method) is not None for name, method, _ in chains(cfg))
     kept = trained * (1 + len(cfg.snapshots)) * s.parameters + sum(shape(c.slm).parameters for who, c in trainable.items() if who == "llm")
     going = max(16 * shape(c.slm).parameters for c in trainable.values())     # weights, optimizer, and one more while the next is written
@@ -296,7 +301,7 @@ def fit(
     if cfg.device == "cpu": return
     room = min(sorted(found, reverse=True)[:cfg.processes], default=0)
     asked = lambda c: 2.5 * max(shape(c.slm).parameters / c.tensor_parallel,
-                                0 if c.llm_server else shape(c.llm).parameters / config_for(c, "llm").tensor_parallel) / 1e9
+                                0 if _llm_elsewhere(c) else shape(c.llm).parameters / config_for(c, "llm").tensor_parallel) / 1e9
     need = lambda c: max(asked(c), *(memory(x, room=room).total for x in trainings(c).values()))
     if len(found) >= cfg.processes and need(cfg) <= room: return
     have = f"{len(found)} of {min(found):.0f} GB or more" if found else "none"

@@ -19,6 +19,7 @@ from .generate import Sampling, end_ids, free_memory, is_hub, load_checkpoint, p
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .published import load_questions
 from .reward import make_rewards
+from .server import is_recorded
 from transformers import PrinterCallback, TrainerCallback
 
 # %% ../nbs/06_trainer.ipynb #16abfb50
@@ -277,7 +278,7 @@ def find_model(
     "Where a checkpoint is: the miniature's own by name, a folder as given, else the hub's files, fetched once."
     for own in (MODELS/str(name), ARTIFACTS/"models"/str(name)):
         if (own/"config.json").exists(): return str(own)
-    if not is_hub(name): return str(name)
+    if is_recorded(name) or not is_hub(name): return str(name)
     from huggingface_hub import snapshot_download
     repo, _, commit = name.partition("@")
     try: return snapshot_download(repo, revision=commit or None, allow_patterns=["*.json", "*.jinja", "merges.txt", *(["*.safetensors"] if weights else [])])

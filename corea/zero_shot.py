@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['FILES', 'COMMONSENSE_TRAIN', 'ARITHMETIC', 'SHARES', 'ASKED', 'DEV', 'ANSWERED', 'whole_number', 'read_mawps',
-           'read_svamp', 'read_aqua', 'read_stem', 'read_bigbench', 'read_template', 'read_steps', 'SetFile',
-           'values_of', 'rows_of', 'split_by_digest', 'without_twins', 'drawn_apart', 'Places', 'AnsweredSet']
+           'read_svamp', 'read_aqua', 'read_stem', 'read_bigbench', 'shuffle_options', 'read_template', 'read_steps',
+           'SetFile', 'values_of', 'rows_of', 'split_by_digest', 'without_twins', 'drawn_apart', 'Places',
+           'AnsweredSet']
 
 # %% ../nbs/01c_zero_shot.ipynb #e400e363
 import json
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from os import environ
+from random import Random
 from .core import CoreaError, digest
 from .data import register
 from .overlap import matches
@@ -60,6 +62,17 @@ def read_bigbench(
     if set(options) == {"Yes", "No"}: return row["input"].strip(), right[0].lower(), ""
     return choices(row["input"], options), chr(65 + options.index(right[0])), ""
 
+def shuffle_options(
+    rows # of BIG-bench, as published
+) -> list: # the same rows, the options of each in another order
+    "The order in which the large model saw the options: as those who asked it shuffled them."
+    draw, out = Random(1), []
+    for row in rows:
+        options = list(row["target_scores"])
+        for _ in range(3): draw.shuffle(options)
+        out.append(row | dict(target_scores={o: row["target_scores"][o] for o in options}))
+    return out
+
 def read_template(
     row # as published
 ) -> tuple: # question, gold, no equation
@@ -82,6 +95,7 @@ class SetFile:
     read: callable      # row -> question, gold, equation
     log: str = ""       # the beginning of the name of its log, where that is not the set's
     lines: bool = False # one JSON value a line
+    shuffled: bool = False # `shuffle_options` first
     private: bool = False # its text must not be published
 
     @property
@@ -114,6 +128,9 @@ def _rows(f, root):     # root: what `COREA_DATA` says, since a copy there comes
     [path] = copies(f.source, [f.file], f.source.sha256)
     rows, out = values_of(path, f.lines), []
     if len(rows) != f.n: raise CoreaError(f"{path} has {len(rows)} rows, not {f.n}: get commit {f.source.commit[:12]} of {f.source.repo}")
+    try: rows = shuffle_options(rows) if f.shuffled else rows
+    except (KeyError, TypeError, AttributeError) as e:
+        raise CoreaError(f"{path}: not as its authors publish it ({type(e).__name__}: {e})") from e
     for i, row in enumerate(rows):
         try: question, gold, equation = f.read(row)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
@@ -154,7 +171,7 @@ FILES = {f.name: f for f in (
     _file("strategyqa", "dataset/StrategyQA/", "task.json", 2290,
           "60af9081fed20102fd8bb1e02dc7d9f12238efcba33e4c1a56b4d61cb6409803", read_bigbench, "Apache 2.0"),
     _file("date_understanding", "dataset/Bigbench_Date/", "task.json", 369,
-          "ff716f0e399109146db3a998281c39954907b78268a9b633a95582d63847822f", read_bigbench, "Apache 2.0"),
+          "ff716f0e399109146db3a998281c39954907b78268a9b633a95582d63847822f", read_bigbench, "Apache 2.0", shuffled=True),
     _file("shuffled_objects", "dataset/Bigbench_object_tracking/", "task.json", 750,
           "74b74d3c8827c0387a3f24ee9efa7edd90b2d53af3daacb9961341af66f750a0", read_bigbench, "Apache 2.0"),
     _file("coin_flip", "dataset/coin_flip/", "coin_flip.json", 500,

@@ -3,15 +3,23 @@
 
 The small files are made up, in the form in which the authors publish; real ones are never committed, nor is any answer of the model.
 """
-import hashlib, json, os, random, re, subprocess, sys
-from collections import Counter
+import dataclasses, gzip, hashlib, json, os, random, re, subprocess, sys
 from pathlib import Path
+import pandas as pd
 import pytest
-from corea import published, zero_shot
-from corea.core import ROOT, CoreaError
-from corea.data import find_dataset, load_questions, public_text
-from corea.plan import size
+from corea import published, recorded_engine, zero_shot
+from corea.answer import parse
+from corea.cascade import Cascade
+from corea.core import ROOT, CoreaError, digest, load_profile
+from corea.data import find_dataset, load_questions, make_tokenizer, public_text
+from corea.experiments import collect, identity, run_chain, weights_of
+from corea.generate import Completion, Sampling
+from corea.grading import grade_all
+from corea.plan import chains, plan, size, training
 from corea.published import ORDERED, RecordSet, committed, normal
+from corea.recorded_engine import LOGS, RecordedAnswer, RecordedEngine, asked_as, pair_up, read_log, recorded_answers
+from corea.server import engine_for
+from corea.trainer import find_model
 from corea.zero_shot import (ANSWERED, ARITHMETIC, ASKED, DEV, FILES, SHARES, SetFile, drawn_apart, read_bigbench, read_mawps, rows_of,
                              split_by_digest, whole_number, without_twins)
 
@@ -198,3 +206,156 @@ def test_another_place_or_another_file_is_another_revision(monkeypatch):
     monkeypatch.setattr(zero_shot, "committed", lambda: moved)
     changed = {n for n, s in ANSWERED.items() if s.revision != before[n]}
     assert "arithmetic" in changed and len(changed & set(ARITHMETIC)) == 1 and changed <= {"arithmetic", *ARITHMETIC}
+
+# --- the logs --------------------------------------------------------------------------------------------------------
+
+# published accuracy in %: Kojima et al. 2022, as their README and the last lines of their logs have it
+ACCURACY = dict(multiarith=78.67, gsm8k=40.71, svamp=62.1, addsub=69.62, singleeq=77.95, aqua=33.46, commonsenseqa=64.62, strategyqa=54.76,
+                date_understanding=67.48, shuffled_objects=52.4, coin_flip=91.4, last_letters=57.6)
+
+@pytest.fixture(scope="module")
+def logs(all_rows):
+    folder = Path(os.environ["COREA_DATA"])/"records"/LOGS.name
+    if not folder.is_dir(): pytest.skip(f"no logs: set COREA_DATA to a folder with records/{LOGS.name}")
+    return {name: recorded_answers(name) for name in FILES}
+
+@pytest.mark.parametrize("name", ACCURACY)
+def test_the_published_accuracy(logs, all_rows, name):
+    answers = logs[name]
+    assert len(answers) == len(all_rows[name]) == FILES[name].n
+    assert round(100 * sum(a.answer == a.gold for a in answers) / len(answers), 2) == ACCURACY[name]
+
+def test_every_question_has_its_own_block(logs, all_rows):
+    "By a plain rule of our own: the letters and digits of the two texts are the same, options included."
+    plain = lambda q: re.sub(r"\W", "", re.sub(r"Which choice is true \?|Answer Choices:", "", q)).casefold()
+    for name, answers in logs.items():
+        for r, a in zip(all_rows[name], answers):
+            assert plain(r["question"]) == plain(a.question), r["id"]
+            assert a.reasoning and a.gold.replace(",", "") == r["gold"], r["id"]
+
+def block(i, answer="5", gold="5", question="What is 2 + 3?", text="It is\nfive."):
+    return (f"{i}st data\n1_th_sampling\nQ: {question}\nA: Let's think step by step. {text}\nTherefore, the answer is {answer}.\npred_before :  {answer}.\n"
+            f"pred_after : {answer}\npred_list : ['{answer}']\npred_mode : {answer}\nGT : {gold}\n*************************\n")
+
+HEAD = "Namespace(direct_answer_trigger='\\nTherefore, the answer is')\n"
+
+@pytest.mark.parametrize("text, says", [
+    ("", "no direct_answer_trigger"), (HEAD, "states an accuracy of None, its blocks give 0"), (HEAD + block(1), "states an accuracy of None"),
+    (HEAD + block(1) + "accuracy : 50.0\n", "states an accuracy of 50.0, its blocks give 100"),
+    (HEAD + block(1) + block(2)[:-30] + "accuracy : 100.0\n", "block 2: not as its authors"),
+    (HEAD + block(1).replace("Therefore", "So") + "accuracy : 100.0\n", "block 1: nobody asks for the answer"),
+    (b"\xff", "not UTF-8")])
+def test_a_broken_log_is_refused(tmp_path, text, says):
+    path = tmp_path/"toys_zero_shot_cot.log.gz"
+    path.write_bytes(gzip.compress(text if isinstance(text, bytes) else text.encode()))
+    refused(says, read_log, path)
+
+def test_a_block_with_everything_in_it(tmp_path):
+    path = tmp_path/"toys.log"
+    text = "Q: And then?\nA: \\boxed{7}\nTherefore, the answer is not known"
+    path.write_text(HEAD + block(1, question="What?\n\nWhy\nA: or\nQ: so?", text=text) + "accuracy : 100.0\n./log/x.json\n")
+    assert read_log(path) == [RecordedAnswer("What?\n\nWhy\nA: or\nQ: so?", text, "Therefore, the answer is 5.", "5", "5")]
+
+def test_pairs_are_whole_on_both_sides():
+    row = lambda i, q, gold="1": dict(id=f"r{i}", question=q, gold=gold)
+    said = lambda q, answer, gold="1": RecordedAnswer(q, "", "", answer, gold)
+    assert [a.answer for a in pair_up([row(0, "a b"), row(1, "c"), row(2, "a  b")], [said("a b", "x"), said("a\nb", "y"), said("c", "z")], "t")] == ["x", "z", "y"]
+    refused("question r1 is not in the log", pair_up, [row(0, "a"), row(1, "a")], [said("a", "x")], "t")
+    refused("1 answers in the log are to no question", pair_up, [row(0, "a")], [said("a", "x"), said("b", "x")], "t")
+    refused("the gold answer of r0 is '1' in the set, '2' in the log", pair_up, [row(0, "a")], [said("a", "x", "2")], "t")
+    assert asked_as("a\nA) x\nB) y") != asked_as("a\nA) y\nB) x")
+
+# --- the engine ------------------------------------------------------------------------------------------------------
+
+NAME = "recorded/zero_shot_cot"
+TOYS = (RecordedAnswer("What is 2 + 3?", "2 and 3 \\boxed{9} are", "So 5.", "5", "5"), RecordedAnswer("What is 2 + 4?", "It \\boxed{6}", "So it is", "", "6"))
+
+@pytest.fixture
+def toy_records(monkeypatch): monkeypatch.setattr(recorded_engine, "recorded_answers", lambda name: TOYS if name == "svamp" else ())
+
+@pytest.fixture
+def toy(toy_records): return RecordedEngine(tokenizer=make_tokenizer())
+
+def test_it_says_what_was_recorded_every_time(toy):
+    questions = ["What is 2 + 4?", "What  is 2 + 3?"]
+    found = list(toy.generate(questions, Sampling(temperature=2.0, max_tokens=1), n=3, seed=7, done=[(1, 0)]))
+    assert [(c.index, c.sample) for c in found] == [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {parse(c.text).answer for c in found if c.index} == {"5"} and len({c.text for c in found if c.index}) == 1
+    assert {parse(c.text).answer for c in found if not c.index} == {None}   # no box of the reasoning stands in for an answer that is missing
+    for c in found:
+        assert isinstance(c, Completion) and c.finish_reason == "stop" and c.token_ids == c.logprobs == () and c.confidence_logprobs is None
+        assert parse(c.text).confidence is None and c.prompt_tokens > 20 and c.completion_tokens > 5
+    count = lambda text: len(toy.tokenizer(text)["input_ids"])
+    assert found[-1].completion_tokens == count(" 2 and 3 \\boxed{9} are\nSo 5.")
+
+def test_what_it_cannot_do_is_told_at_once(toy, toy_records, tmp_path):
+    refused(r"question 1 was never asked of recorded text-davinci-002: 'What is 9", toy.generate, ["What is 2 + 3?", "What\nis 9?"])
+    refused("cannot be begun", toy.generate, ["What is 2 + 3?"], begun=["It"])
+    refused("give tokenizer=", RecordedEngine)
+    refused("no recorded model 'recorded/gpt': the only one is", RecordedEngine, "recorded/gpt", toy.tokenizer)
+    refused("cannot open the tokenizer", RecordedEngine, NAME, tmp_path)
+    refused("it can be llm, not slm", engine_for, load_profile("smoke"), NAME)
+
+def test_the_whole_of_it_through_parser_and_grader(logs, all_rows):
+    "What was right stays right; what becomes right is the same number, written otherwise."
+    engine = RecordedEngine(tokenizer=make_tokenizer())
+    for name, rows in all_rows.items():
+        kind = "math" if name in (*ARITHMETIC, "gsm8k") else "exact"
+        found = [parse(c.text).answer for c in engine.generate([r["question"] for r in rows])]
+        for r, a, y in zip(rows, logs[name], grade_all([(x, r["gold"], kind) for x, r in zip(found, rows)])):
+            if y != a.correct: assert y and abs(float(a.answer) - float(a.gold.replace(",", ""))) < 1e-9, r["id"]
+    answers = {}
+    for a in sum(logs.values(), ()): answers.setdefault(asked_as(a.question), set()).add(a.answer)
+    assert max(map(len, answers.values())) == 1     # so it does not matter which of two sets an answer is from
+
+class Small:
+    "A small model that is sure of sums with a 3 only."
+    def generate(self, questions, sampling=Sampling(), n=1, seed=0, **kw):
+        for i, q in enumerate(questions):
+            yield Completion(i, 0, f"\\boxed{{5}} \\confidence{{{'0.9' if '3' in q else '0.2'}}}", (), (), 10, 4, "stop", None)
+
+def test_a_cascade_with_it(toy):
+    cascade = Cascade(Small(), toy, tau=.5)
+    kept, asked = cascade.answer("What is 2 + 3?"), cascade.answer("What is 2 + 4?")
+    assert (kept.who, kept.answer, asked.who, asked.answer) == ("slm", "5", "llm", None)
+    [c] = toy.generate(["What is 2 + 4?"])
+    assert asked.tokens == dict(slm=(10, 4), llm=(c.prompt_tokens, c.completion_tokens))
+    with pytest.raises(CoreaError, match="never asked"): Cascade(Small(), toy, tau=1.1).answer("What is 1?")
+
+# --- in a run --------------------------------------------------------------------------------------------------------
+
+def small_run(**more):
+    return load_profile("smoke", **dict(llm=NAME, datasets=("svamp",), train_set="svamp", n_calibration=2, n_test=3, samples=2) | more)
+
+def test_a_configuration_takes_the_name():
+    cfg = small_run()
+    assert find_model(NAME) == NAME and len(weights_of(NAME)) == 16 and training(cfg, "llm", None) is None
+    assert training(dataclasses.replace(cfg, llm_training=dict(steps=1)), "llm", None) is None
+    assert "models to train or ask" in plan(cfg) and chains(cfg)[0][0] == "llm"
+    assert "hours on" in plan(dataclasses.replace(cfg, device="cuda"))
+    assert identity(cfg, "llm") != identity(small_run(llm="llm"), "llm")
+    assert identity(cfg, "llm") != identity(small_run(slm="slm-control"), "llm")     # another tokenizer may count otherwise
+
+class NamedAnswers(dict):
+    def get(self, question, default=None): return RecordedAnswer(question, "secret words", "So 5.", "5", "5")
+
+def test_only_numbers_of_it_are_kept(monkeypatch, tmp_path):
+    "Its answers are graded and counted; neither an answer nor a text goes into a table. Private questions go into nobody's."
+    rows = [dict(id=f"t-{i}", question=f"What is {i}?", gold="5", dataset="svamp", domain="in_domain", kind="math", difficulty=0, private=i % 2 == 1) for i in range(3)]
+    monkeypatch.setattr(zero_shot.AnsweredSet, "rows", lambda self, split: rows)
+    monkeypatch.setattr(recorded_engine, "recorded_answers", lambda name: ())
+    engine_for_records = recorded_engine.RecordedEngine.__init__
+    def known(self, *args, **kw):
+        engine_for_records(self, *args, **kw)
+        self.answers = NamedAnswers()
+    monkeypatch.setattr(recorded_engine.RecordedEngine, "__init__", known)
+    cfg = small_run()
+    for name in ("llm", "base"):
+        run_chain(cfg, tmp_path/"run", name, None, 0)
+        collect(cfg, tmp_path/"run", name, tmp_path/"records")
+    f = pd.read_csv(tmp_path/"records"/"llm.csv.gz")
+    assert f.correct.all() and f.answer.isna().all() and (f.prompt_tokens > 0).all() and (f.completion_tokens > 0).all() and len(f) == 2 * 5
+    assert not (tmp_path/"records"/"texts_llm.csv.gz").exists()
+    texts = pd.read_csv(tmp_path/"records"/"texts_base.csv.gz")
+    assert texts.question_id.tolist() == ["t-0", "t-2"]
+    assert not any(b"secret" in gzip.decompress(p.read_bytes()) for p in (tmp_path/"records").glob("*.gz"))
