@@ -336,7 +336,7 @@ def model_card(
     wanted = f[f.metric.isin(list(ALONE)) & (f.dataset != "") & f.value.notna()]
     source = getattr(find_dataset(cfg.train_set), "hub", "")
     data = ModelCardData(
-        language="en", license=licence, library_name=kind, pipeline_tag="text-generation", base_model=hub, datasets=source or None,
+        language="en", license=licence, library_name=kind, pipeline_tag="text-generation", base_model=hub, datasets=source if source and "://" not in source else None,
         tags=["corea", "grpo", "confidence", "calibration"], model_name=f"corea {name}", eval_results=[result(r) for r in wanted.itertuples()])
     taught = (f"`{base}`, trained for {cfg.steps} steps of GRPO with the reward `{s.method if s.method != 'control' else 'l1'}`, seed "
               f"{st.records.seeds(s.method)[seed][0]}" if name != "base" else f"`{base}`, from which the trained ones start")
