@@ -205,11 +205,17 @@ PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | 
     small=dict(slm=PROFILES["paper-1gpu"]["slm"], slm_size=1.5, steps=30, snapshots=(10, 20), methods=("rlvr", "l1")),
     llama=dict(slm="meta-llama/Llama-3.1-8B-Instruct@0e9e39f249a16976918f6564b8830bc894c89659", slm_size=8, steps=120, methods=("rlvr", "l1")),
     large=dict(slm=PAPER_SCALE["llm"], slm_size=32, **PAPER_SCALE["llm_training"], snapshots=(10, 20, 40), methods=("rlvr", "l1"))))
-# A model that others pre-trained, answered beside by a model of 175B whose answers are recorded (13_real): trained on word problems alone.
+# A model that others pre-trained, beside one of 175B whose answers are recorded (13_real). Trained on word problems alone, with adapters.
 REAL = dict(
-    slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(),
-    datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"))
+    slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(), seeds=(1,),
+    datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
+    n_train=846, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
+    lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(50, 100), snapshot_questions=100, probe_questions=400,
+    router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine")
 PROFILES["real"] = REAL
+PROFILES["real-gpu"] = REAL | dict(
+    device="cuda", methods=("rlvr", "l1", "brier", "l2"), seeds=(1, 2, 3), n_calibration=300, n_test=709, samples=4, questions_per_step=16,
+    micro_batch=64, probe_questions=846, router_questions=320, router_samples=8, batch_size=1024, workers=6)
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 
@@ -303,6 +309,8 @@ class Record:
     seed: int
     engine: str
     avg_prob: float = float("nan")              # mean probability of the sampled tokens
+    reply_logprob: float = float("nan")         # mean log-probability of the tokens before the confidence
+    reply_logprob_sum: float = float("nan")     # their sum: how likely the model finds its reasoning and answer as a whole
     expected_confidence: float = float("nan")   # mean of the confidence token's distribution
 
 # %% ../nbs/00_core.ipynb #b2435c00

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'EXAMPLES', 'LazyEngine', 'ask', 'ask_all', 'ask_snapshots', 'ask_train', 'teach_scores', 'locked', 'timed',
            'Progress', 'watch', 'start_worker', 'pool', 'run_chain', 'readable', 'write_table', 'collect', 'tidy',
-           'weights_of', 'identity', 'run_folder', 'total_seconds', 'reusable', 'run']
+           'weights_of', 'prepare', 'identity', 'run_folder', 'total_seconds', 'reusable', 'run']
 
 # %% ../nbs/09_experiments.ipynb #24f7b8f7
 import dataclasses, fcntl, gzip, hashlib, json, math, multiprocessing, os, re, shutil, threading, time
@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from .answer import parse, prompt
-from .confidence import Probe, Router, average_probability, expected_confidence, probe_features
+from .confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
 from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, load_profile,
                         provenance, read_records, write_atomic)
 from .data import public_text
@@ -27,6 +27,7 @@ from .published import find_dataset, load_questions
 from .recorded_engine import records_sha256
 from .server import engine_for, is_recorded
 from .trainer import find_model, train_grpo
+from .warm import MADE, recipe_key, warm_start
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
 class LazyEngine:
@@ -76,7 +77,7 @@ def ask(
                 prompt_sha=digest(prompt(q["question"])), completion=c.text, answer=p.answer, confidence=p.confidence, correct=False,
                 parse_status=p.status, prompt_tokens=c.prompt_tokens, completion_tokens=c.completion_tokens,
                 mean_logprob=float(np.mean(c.logprobs)) if c.logprobs else math.nan, finish_reason=c.finish_reason, seed=seed,
-                engine=engine.name, avg_prob=average_probability(c.logprobs),
+                engine=engine.name, avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
                 expected_confidence=expected_confidence(c.confidence_logprobs))))
             append_records(part, rows[-1:])
             if len(rows) - told >= engine.batch_size:
@@ -278,7 +279,7 @@ def run_chain(
 
 # %% ../nbs/09_experiments.ipynb #4b31beb7
 COLUMNS = ["split", "dataset", "domain", "question_id", "sample", "correct", "confidence", "expected_confidence", "avg_prob",
-           "probe", "router", "parse_status", "prompt_tokens", "completion_tokens", "router_prompt_tokens",
+           "reply_logprob", "reply_logprob_sum", "probe", "router", "parse_status", "prompt_tokens", "completion_tokens", "router_prompt_tokens",
            "router_completion_tokens", "answer"]
 
 EXAMPLES = 100      # in-domain test questions whose first answer is kept in full, for Figures 5 to 8
@@ -341,6 +342,7 @@ def weights_of(
 ) -> str: # the commit it is pinned to, or a digest of its files; `CoreaError` if there are none
     "What tells one checkpoint from another."
     if is_recorded(name): return records_sha256(name)
+    if name == MADE: return recipe_key()
     if "@" in name: return name.rpartition("@")[2]
     files = sorted(Path(find_model(name)).glob("*.safetensors"))
     if not files: raise CoreaError(f"no checkpoint at {find_model(name)}: `make base` makes the miniature's models")
@@ -349,6 +351,13 @@ def weights_of(
         with open(p, "rb") as f:
             while block := f.read(1 << 24): seen.update(block)
     return seen.hexdigest()
+
+def prepare(
+    cfg # `corea.core.Config`
+) -> None: # once, whoever asks
+    "Make the starting model that a configuration names, if it is one that is made here."
+    if MADE not in {config_for(cfg, name).slm for name, *_ in chains(cfg)}: return
+    with locked(ARTIFACTS/"models"/".lock"): warm_start(device=cfg.device)
 
 def identity(
     cfg,    # `corea.core.Config`
@@ -403,6 +412,7 @@ def run(
     questions = how_many(cfg)
     for split, sets in questions.items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
+    prepare(cfg)
     had, failed, over = reusable(cfg, reuse), {}, threading.Event()
     done = {name: told for name, (_, told) in reusable(cfg, [out]).items()}     # what is gathered stays listed while it is gathered again
     todo = [c for c in chains(cfg) if c[0] not in had]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WHEEL', 'WHEEL_SHA256', 'INSIDE', 'CHAT', 'CALCULATION', 'MADE', 'weights_file', 'short_prompts', 'pretrained',
-           'calculations', 'WarmStart', 'asked_later', 'warm_rows', 'fine_tune', 'reply_rows', 'warm_start']
+           'calculations', 'WarmStart', 'asked_later', 'warm_rows', 'fine_tune', 'reply_rows', 'recipe_key',
+           'warm_start']
 
 # %% ../nbs/06b_warm.ipynb #03d78107
 import json, random, re, shutil, subprocess, sys, tempfile, zipfile
@@ -173,13 +174,19 @@ def reply_rows(
 # %% ../nbs/06b_warm.ipynb #463e2e69
 MADE = "smollm2-warm"   # what a configuration calls the model that `warm_start` makes
 
+def recipe_key(
+    how=WarmStart() # the recipe
+) -> str: # a digest of all that decides the model, but for the machine
+    "What tells one warm start from another."
+    return digest([asdict(how), WHEEL_SHA256, CHAT])
+
 def warm_start(
     how=WarmStart(),       # the recipe
     device="cpu",          # where it is made
     folder=ARTIFACTS/"models" # it goes into smollm2-warm there
 ) -> Path: # its checkpoint; made once, resumed if it was begun
     "SmolLM2-135M with the paper's grammar, and confidences that mean nothing."
-    folder, key = Path(folder), digest([asdict(how), WHEEL_SHA256, CHAT])
+    folder, key = Path(folder), recipe_key(how)
     made = folder/MADE
     if (made/"recipe.json").exists() and json.loads((made/"recipe.json").read_text())["key"] == key: return made
     start, rows = pretrained(folder/"smollm2"), warm_rows(how)
