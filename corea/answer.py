@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['INSTRUCTION', 'ROUTER_PROMPT', 'TOYS', 'BOX', 'CONF', 'BRACE', 'STATUSES', 'NUMBER', 'WRAPS', 'OPTION', 'HAS_CLOCK',
-           'TOWER', 'BITS', 'LONGEST', 'PLAIN', 'prompt', 'messages', 'closing', 'last', 'read_confidence', 'Parsed',
-           'parse', 'confidence_span', 'bare', 'Late', 'used', 'stop', 'in_time', 'bounded', 'math_verify',
-           'same_value', 'easy', 'grade']
+           'TOWER', 'BITS', 'COUNT', 'TERM', 'NUMERAL', 'WORDS', 'DRESS', 'SIGNS', 'SAYS', 'WORK', 'LONGEST', 'PLAIN',
+           'prompt', 'messages', 'closing', 'last', 'read_confidence', 'Parsed', 'parse', 'confidence_span', 'bare',
+           'Late', 'used', 'stop', 'in_time', 'bounded', 'math_verify', 'same_value', 'last_said', 'number_form',
+           'unevaluated', 'easy', 'grade']
 
 # %% ../nbs/02_answer.ipynb #dea95151
 import ctypes, logging, math, re, threading, time
@@ -252,14 +253,70 @@ def same_value(
     same = math_verify()
     return in_time(lambda: same(answer, gold)) is True
 
-# %% ../nbs/02_answer.ipynb #75471688
+# %% ../nbs/02_answer.ipynb #df9f4e03
+COUNT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"      # 1234 or 1,234
+TERM = rf"(?:\{{\s*-?{COUNT}\s*\}}|[0-9])"           # of \frac: {14}, or one digit
+NUMERAL = re.compile(rf"""
+    (?P<power> [1-9](?:\.[0-9]*)? \s* (?:\\times|\\cdot|[×·*]) \s* 10 \s* \^ \s*
+               (?:\{{\s*[+-]?[0-9]+\s*\}} | [0-9](?![0-9])))            # 1.2 \times 10^5
+  | (?P<ratio> (?:{COUNT} \s* (?=\\) | {COUNT} \s+ (?=[0-9]))?          # of a mixed number, 4\frac{{2}}{{3}}
+               (?:\\[dtc]?frac \s* {TERM} \s* (?:[0-9]+ | {TERM}) | {COUNT} \s* / \s* {COUNT}))
+  | {COUNT} (?:\.[0-9]*)? | \.[0-9]+""", re.VERBOSE)
+
+# %% ../nbs/02_answer.ipynb #9968b2b0
+WORDS = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?")
+DRESS = re.compile(r"\\(?:left|right|boxed|displaystyle|q?quad)(?![A-Za-z])|\\[,;:()\[\]{}$%\s]|[~$%°]"
+                   r"|\^\s*\{?\s*\\(?:circ|prime)\s*\}?")
+SIGNS = re.compile(r"(?<=[A-Za-z])(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?|[²³])|_\s*(?:\{[^{}]*\}|\w)")     # cm^2, 52_8
+SAYS = re.compile(r"=|\\approx|\\in(?![A-Za-z])")
+WORK = re.compile(r"\\(?![dtc]?frac|cdot|times|div|pm|pi|mu|Omega|ell|deg|pounds|euro|over|under|bar|dot)[A-Za-z]+"
+                  r"|[!|√⌊⌈⁰¹²³⁴-⁹]")   # beside a single number, what does something to it: \sqrt, \log, 5!
+
+def last_said(
+    text: str, # an answer or a gold answer, LaTeX
+) -> str: # what stands behind its last `=` that has a number behind it, without dress
+    "Where the number of an answer is looked for."
+    text = re.sub(r"\\!\s*", "", text).replace("{,}", ",").replace("−", "-")
+    plain = WORDS.sub(" ", text)
+    if not re.search("[0-9]", plain): plain = WORDS.sub(r" \1 ", text)      # \text{18}
+    parts = SAYS.split(DRESS.sub(" ", plain))
+    return next((p for p in reversed(parts) if re.search("[0-9]", p)), parts[-1]).strip()
+
+# %% ../nbs/02_answer.ipynb #ba18d4af
 LONGEST = 1000   # characters: no gold answer is longer, and the cache must stay small
+
+@lru_cache(maxsize=1 << 12)
+def number_form(
+    gold: str, # a gold answer
+) -> str: # "integer", "other" (a decimal, a percentage, a fraction, a power of ten), or "" for what is no plain number
+    "What sort of number a gold answer is."
+    said = last_said(gold)
+    if wrapped := re.fullmatch(r"\(([^,()]*)\)|\{(.*)\}", said): said = wrapped[1] or wrapped[2] or ""   # (3,400) is a pair
+    said = said.strip().lstrip("+- ")
+    number = NUMERAL.fullmatch(said)
+    if not number: return ""
+    exact = not (number["ratio"] or number["power"] or "%" in gold)
+    return "integer" if exact and not said.partition(".")[2].strip("0") else "other"
+
+def unevaluated(
+    answer: str, # what `parse` found
+    gold: str,   # what the data set says
+) -> bool: # False also where the gold answer is no plain number, and beyond `LONGEST` characters
+    "Does an answer leave arithmetic to be done where the gold answer is a plain number?"
+    if max(len(answer), len(gold)) > LONGEST or not (form := number_form(gold)): return False
+    said = SIGNS.sub(" ", last_said(answer))
+    numbers = list(NUMERAL.finditer(said))
+    if len(numbers) > 1 or form == "integer" and any(n["ratio"] for n in numbers): return True
+    return WORK.search(NUMERAL.sub(" ", said)) is not None
+
+# %% ../nbs/02_answer.ipynb #75471688
 PLAIN = re.compile(r"-?[0-9]+")
 
 def easy(
     answer: str | None, # what `parse` found
     gold: str,          # what the data set says
     kind: str = "math", # "math" (math-verify) or "exact"
+    evaluated: bool = True, # must a number be worked out? False asks mathematics alone
 ) -> bool | None: # None if only mathematics can tell; `CoreaError` for an unknown kind, and for nothing else
     "Is an answer right, where that can be seen at once?"
     if kind not in KINDS:
@@ -272,12 +329,14 @@ def easy(
     if kind == "exact": return bare(answer) == bare(gold)
     if PLAIN.fullmatch(answer) and PLAIN.fullmatch(gold): return int(answer) == int(gold)
     if closing(answer + "}", 0) != len(answer) or TOWER.search(answer): return False
+    if evaluated and unevaluated(answer, gold): return False
 
 def grade(
     answer: str | None, # what `parse` found
     gold: str,          # what the data set says
     kind: str = "math", # "math" (math-verify) or "exact"
+    evaluated: bool = True, # as in `easy`
 ) -> bool: # False for no answer; `CoreaError` for an unknown kind, and for nothing else
     "Is an answer right?"
-    verdict = easy(answer, gold, kind)
+    verdict = easy(answer, gold, kind, evaluated)
     return same_value(str(answer).strip(), str(gold).strip()) if verdict is None else verdict

@@ -137,11 +137,12 @@ def grade_all(
     pairs,           # of (answer, gold, kind), as `grade` takes them
     workers=WORKERS, # processes
     seconds=60.,     # on the wall that a pair may take before its worker is killed; `grade`'s own limit is a second of the processor
-    memory=2.        # GB that a pair may take
-) -> list: # of bool, as `[grade(*p) for p in pairs]`; a pair beyond a limit is wrong
+    memory=2.,       # GB that a pair may take
+    evaluated=True   # as in `easy`: must a number be worked out?
+) -> list: # of bool, as `[grade(*p, evaluated=evaluated) for p in pairs]`; a pair beyond a limit is wrong
     "Are answers right?"
     pairs = list(pairs)
-    verdicts = [easy(*p) for p in pairs]
+    verdicts = [easy(*p, evaluated=evaluated) for p in pairs]
     keys = [(str(p[0]).strip(), str(p[1]).strip(), seconds, memory) if v is None else None for p, v in zip(pairs, verdicts)]
     with _lock:
         new = [k[:2] for k in dict.fromkeys(keys) if k and k not in _seen]

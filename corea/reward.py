@@ -13,7 +13,7 @@ import re, unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
-from .answer import parse
+from .answer import parse, unevaluated
 from .core import CoreaError
 from .grading import grade_all
 from .metrics import auroc, ece, output_ratio, pass_at_1
@@ -152,17 +152,24 @@ class Batch(NamedTuple):
     correct: np.ndarray     # (n,) 1.0 or 0.0
     confidence: np.ndarray  # (n,) in [0, 1], nan where missing
     form: np.ndarray        # (n,) share of the three format checks that hold
+    unevaluated: np.ndarray # (n,) 1.0 for an answer that would be right, had it been worked out
 
 @lru_cache(maxsize=2)
 def _read(texts, golds, kinds, questions):
     parsed = [parse(text) for text in texts]
-    correct = grade_all(zip((q.answer for q in parsed), golds, kinds))
+    pairs = [(q.answer, gold, kind) for q, gold, kind in zip(parsed, golds, kinds)]
+    correct = grade_all(pairs)
+    copied = [kind == "math" and not right and unevaluated(answer or "", gold)
+              for (answer, gold, kind), right in zip(pairs, correct)]
+    asked = [pair for pair, c in zip(pairs, copied) if c]
+    equal = iter(grade_all(asked, evaluated=False) if asked else [])
     confidence = [q.confidence for q in parsed]
     allowed = [{"LATIN", "GREEK"} | scripts(question) for question in questions]
     checks = [(scripts(text) <= a, q.answer is not None, q.confidence is not None)
               for text, a, q in zip(texts, allowed, parsed)]
     form = np.array(checks, float).reshape(-1, 3).mean(1)
-    return Batch(np.array(correct, float), np.array(confidence, float), form)
+    return Batch(np.array(correct, float), np.array(confidence, float), form,
+                 np.array([c and next(equal) for c in copied], float))
 
 # %% ../nbs/04_reward.ipynb #623e2fe5
 def text_of(
@@ -231,14 +238,15 @@ def group_keys(
 def log_batch(
     batch,     # `Batch` of this process
     log_metric # TRL's function (name, value)
-) -> None: # five values, or fewer where one does not exist
+) -> None: # six values, or fewer where one does not exist
     "Log how right and how calibrated the batch of all processes is."
-    rows, _ = gather_rows(list(zip(batch.correct.tolist(), batch.confidence.tolist())))
-    correct, conf = np.array(rows, float).reshape(-1, 2).T
+    rows, _ = gather_rows(list(zip(batch.correct.tolist(), batch.confidence.tolist(), batch.unevaluated.tolist())))
+    correct, conf, copied = np.array(rows, float).reshape(-1, 3).T
     stated = conf[~np.isnan(conf)]
     values = dict(pass_at_1=pass_at_1(correct), ece=ece(conf, correct), auroc=auroc(conf, correct),
                   output_ratio=output_ratio(conf),
-                  mean_confidence=stated.mean() if len(stated) else np.nan)
+                  mean_confidence=stated.mean() if len(stated) else np.nan,
+                  unevaluated=copied.mean() if len(copied) else np.nan)
     for name, value in values.items():
         if np.isfinite(value): log_metric(name, float(value))
 

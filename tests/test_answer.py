@@ -1,9 +1,10 @@
 """What the notebook cannot say about the parser and the grader: properties over many texts, and bounds."""
-import math, subprocess, sys, threading, time
+import math, re, subprocess, sys, threading, time
+from fractions import Fraction
 import pytest
 from hypothesis import example, given, settings, strategies as st
-from corea.answer import (BOX, CONF, INSTRUCTION, LONGEST, PLAIN, STATUSES, TOYS, Parsed, closing, confidence_span, grade, math_verify,
-                          messages, parse, prompt, read_confidence, same_value)
+from corea.answer import (BOX, CONF, INSTRUCTION, LONGEST, PLAIN, STATUSES, TOYS, Parsed, closing, confidence_span, easy, grade, last_said,
+                          math_verify, messages, number_form, parse, prompt, read_confidence, same_value, unevaluated)
 from corea.core import CoreaError
 
 QUICK = settings(max_examples=200, deadline=None)
@@ -154,6 +155,76 @@ def test_grade_never_raises(answer, gold, kind):
     if answer is None or not answer.strip(): assert verdict is False
 
 
+# a number must be worked out
+
+OPERATIONS = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b, r"\times": lambda a, b: a * b,
+              r"\cdot": lambda a, b: a * b, "×": lambda a, b: a * b, "/": lambda a, b: a / b, r"\div": lambda a, b: a / b,
+              r"\frac": lambda a, b: a / b, "^": lambda a, b: a**int(b)}
+
+def joined(operation, left, right):
+    "An expression and its value, of two such."
+    (a, x), (b, y) = left, right
+    if operation in ("/", r"\div", r"\frac") and not y: operation = "+"
+    if operation == "^" and (y not in (2, 3) or x in (10, -10) or abs(x) > 99): operation = "-"
+    text = rf"\frac{{{a}}}{{{b}}}" if operation == r"\frac" else f"({a})^{{{b}}}" if operation == "^" else f"{a} {operation} {b}"
+    value = OPERATIONS[operation](x, y)
+    return (text if operation == r"\frac" else f"({text})"), value
+
+leaves = st.integers(1, 60).map(lambda n: (str(n), Fraction(n)))
+sums = st.builds(joined, st.sampled_from(sorted(OPERATIONS)), leaves, leaves)
+expressions = st.one_of(sums, st.builds(joined, st.sampled_from(sorted(OPERATIONS)), sums, st.one_of(leaves, sums)))
+
+def written(value):
+    "A gold answer, as a data set would have it."
+    if value.denominator == 1: return str(value)
+    return f"{float(value):g}" if 10**4 % value.denominator == 0 else rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+@settings(max_examples=60, deadline=None)
+@given(expressions, st.sampled_from(["{}", "{} ", "$ {} $", r"x = {}", r"{} \text{{ eggs}}", r"\left( {} \right)", r"\$ {}"]))
+def test_a_number_that_is_not_worked_out_is_wrong_and_the_number_itself_right(expression, dress):
+    text, value = expression
+    gold = written(value)
+    if re.fullmatch(r"\(?\d+ / \d+\)?|\\frac\{\d+\}\{\d+\}", text) and value.denominator > 1: return      # a fraction is a number
+    if abs(value) >= 10**9: return
+    answer = dress.format(text[1:-1] if text.startswith("(") and closing_bracket(text) else text)
+    assert number_form(gold) and unevaluated(answer, gold) and not grade(answer, gold)
+    assert grade(gold, gold) and grade(dress.format(gold), gold) == same_value(dress.format(gold), gold)
+    if dress == "{}": assert same_value(answer, gold) == grade(answer, gold, evaluated=False)
+
+def closing_bracket(text):
+    "Is the first bracket closed by the last one?"
+    depth = 0
+    for i, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if not depth: return i == len(text) - 1
+
+@QUICK
+@given(st.integers(-10**12, 10**12), st.sampled_from(
+    ["{}", "{:,}", "{}.0", "{}.", "x = {}", r"\text{{{}}}", r"\mathbf{{{}}}", "${}$", r"\${:,}", r"{} \text{{ cm}}^2", r"{}\,\mathrm{{m/s^2}}",
+     r"{}\%", r"\left({}\right)", r"\{{{}\}}", r"\boxed{{{}}}", "{} coins", "{} km/h", "**{}**", r"{}^\circ", "1 + 1 = {}", "f(3) = {}", r"x \in \{{{}\}}"]))
+def test_no_dress_of_a_number_is_arithmetic(n, dress): assert not unevaluated(dress.format(n), str(n))
+
+@pytest.mark.parametrize("gold, form", [
+    ("101", "integer"), ("-3", "integer"), ("1,000", "integer"), (r"10,\!080", "integer"), (r"11,\! 111,\! 100", "integer"), (r"\$36", "integer"),
+    (r"30^\circ", "integer"), (r"15\mbox{ cm}^2", "integer"), ("x=5", "integer"), (r"\text{18}", "integer"), ("18.00", "integer"), (".35625", "other"),
+    (r"5.4 \text{ cents}", "other"), (r"8 \%", "other"), (r"\frac 59", "other"), (r"-\frac{35}{9}", "other"), ("14/3", "other"), (r"\left(\frac{1}{3}\right)", "other"), (r"\frac9{19}", "other"), ("(1,100)", ""), ("(1,100]", ""), ("(5)", "integer"),
+    (r"1\frac{4}{5}", "other"), (r"6.72 \times 10^{-5}", "other"), (r"2\sqrt{3}", ""), (r"12\pi", ""), ("52_8", ""), ("(3,4]", ""), ("3, 5, 7", ""),
+    ("2n", ""), ("7i-2", ""), ("2^{10}", ""), ("12+89", ""), (r"\text{(E)}", ""), ("10:30", ""), ("2024-05-01", ""), ("", ""), ("x", "")])
+def test_which_gold_answers_are_plain_numbers(gold, form): assert number_form(gold) == form
+
+def test_where_the_gold_answer_is_no_plain_number_mathematics_decides():
+    for answer, gold in [(r"6 \cdot \sqrt{2}", r"6\sqrt{2}"), ("53^{1/2}", r"\sqrt{53}"), (r"(1.5 \cdot 2, 4)", "(3,4)"), ("1+2n", "2n+1")]:
+        assert not unevaluated(answer, gold) and grade(answer, gold)
+    assert grade(r"\frac919", r"\frac9{19}")     # as models write it, and math-verify reads it
+    assert grade("12+89", "12+89") and grade("9 + 9", "18", evaluated=False) and easy("9 + 9", "18") is False
+    assert easy("9 + 9", "18", evaluated=False) is None
+
+@QUICK
+@given(st.one_of(hostile, st.text()), st.one_of(st.just("8"), st.text(max_size=20)))
+def test_the_rule_never_raises(answer, gold):
+    assert unevaluated(answer, gold) in (True, False) and number_form(gold) in ("", "integer", "other") and isinstance(last_said(answer), str)
+
+
 def test_grade_refuses_an_unknown_kind_in_one_line():
     with pytest.raises(CoreaError, match="unknown kind") as e: grade("8", "8", "maths")
     assert "\n" not in str(e.value)
@@ -167,7 +238,7 @@ def test_the_cache_holds_no_long_text():
 
 def test_grade_works_in_any_thread_and_leaves_none_behind():
     verdicts, threads = [], threading.active_count()
-    work = lambda: verdicts.extend([grade(r"\frac{24}{3}", "8"), grade("(" * 41 + "8" + ")" * 41, "8")])
+    work = lambda: verdicts.extend([grade(r"\frac{24}{9}", r"\frac{8}{3}"), grade("(" * 41 + "8" + ")" * 41, "8")])
     t = threading.Thread(target=work)
     t.start(); t.join()
     assert verdicts == [True, False] and threading.active_count() == threads
@@ -188,7 +259,7 @@ HEAVY = [r"9^{9^{9^9}}", r"9^{9\cdot 9^9}", r"1.5^{99999999999}", r"1.5^{1.5^{10
 def test_heavy_answers_come_back_in_time_and_memory():
     "In a process of its own, so that a hang is a failure and not a hang, and the memory is its own."
     code = ("import sys, resource; from corea.answer import grade\n"
-            "assert not any([grade(a, '8') for a in sys.stdin.read().split('\\0')])\n"
+            "assert not any([grade(a, '8x') for a in sys.stdin.read().split('\\0')])\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
     done = subprocess.run([sys.executable, "-c", code], input="\0".join(HEAVY), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]

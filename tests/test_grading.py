@@ -11,7 +11,7 @@ from corea.grading import close, grade_all
 from test_published import copy_of
 
 with open(Path(__file__).with_name("grading_cases.csv"), newline="") as f: CASES = list(csv.DictReader(f))
-SUMS = [(rf"\frac{{{2 * i}}}{{2}}", str(i + i % 2), "math") for i in range(1, 41)]     # every other one is right
+SUMS = [(rf"\frac{{{2 * i}}}{{6}}", rf"\frac{{{i + i % 2}}}{{3}}", "math") for i in range(1, 41)]     # every other one is right
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch): monkeypatch.setattr(grading, "_seen", {})
@@ -47,6 +47,12 @@ golds = st.one_of(texts, st.sampled_from(["8", r"\frac{1}{2}", "(1,2)", "C"]))
 @given(st.lists(st.tuples(texts, golds, st.sampled_from(["math", "exact"])), max_size=25))
 def test_verdicts_are_those_of_grade(pairs):
     assert grade_all(pairs) == [grade(*p) for p in pairs]
+
+def test_arithmetic_left_to_do_is_wrong_in_bulk_too_unless_only_mathematics_is_asked():
+    pairs = [("9 + 9", "18", "math"), (r"\frac{120}{5}", "24", "math"), ("9 + 9", "19", "math"), ("18", "18", "math"), ("9 + 9", "18", "exact")]
+    assert grade_all(pairs) == [False, False, False, True, False]
+    assert grade_all(pairs, evaluated=False) == [grade(*p, evaluated=False) for p in pairs] == [True, True, False, True, False]
+    assert grade_all(pairs) == [False, False, False, True, False]      # what was remembered is not taken for a verdict
 
 @pytest.mark.parametrize("name", ["math500", "olympiadbench"])
 def test_verdicts_on_real_gold_answers_are_those_of_grade(name):
@@ -103,7 +109,7 @@ def test_a_pair_whose_worker_was_killed_is_asked_again(strange, tmp_path, monkey
     assert grade_all(with_sums("killed once"), workers=2) == verdicts(True) and (tmp_path/"flag").exists()
 
 def test_workers_killed_from_outside():
-    pairs = [(rf"\frac{{{6 * i}}}{{3}}", str(2 * i + i % 2), "math") for i in range(1, 301)]
+    pairs = [(rf"\frac{{{6 * i}}}{{9}}", rf"\frac{{{2 * i + i % 2}}}{{3}}", "math") for i in range(1, 301)]
     over = threading.Event()
     def kill():
         while not over.wait(0.7):

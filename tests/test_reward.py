@@ -12,7 +12,7 @@ from corea.reward import (CONFIDENCE_TERMS, EPS, GROUP_TERMS, correctness_reward
 unit = st.floats(0, 1)
 PROPER = ("l2", "kl", "brier", "sample_kl")
 SAMPLE_TERMS = [m for m in CONFIDENCE_TERMS if m not in GROUP_TERMS]
-METRICS = {"pass_at_1", "ece", "auroc", "output_ratio", "mean_confidence"}
+METRICS = {"pass_at_1", "ece", "auroc", "output_ratio", "mean_confidence", "unevaluated"}
 
 def completion(right, c): return rf"\boxed{{{111 if right else 101}}}" + (rf" \confidence{{{c:.2f}}}" if c is not None else "")
 
@@ -169,11 +169,19 @@ def test_an_edited_batch_is_read_anew():
 def test_metrics_are_logged_once_and_never_as_nan():
     log = []
     for f in make_rewards("l1"): f(**columns([(True, .9, "a"), (False, .2, "a")], log=log))
-    assert dict(log).keys() == METRICS and len(log) == 5
+    assert dict(log).keys() == METRICS and len(log) == 6
     assert dict(log)["auroc"] == 1 and dict(log)["mean_confidence"] == pytest.approx(.55)
     log = []
     correctness_reward(**columns([(True, None, "a"), (True, None, "a")], log=log))
-    assert dict(log) == {"pass_at_1": 1, "output_ratio": 0}
+    assert dict(log) == {"pass_at_1": 1, "output_ratio": 0, "unevaluated": 0}
+
+def test_a_copied_question_is_paid_nothing_and_its_share_is_logged():
+    texts = [rf"\boxed{{{a}}} \confidence{{0.5}}" for a in ("13 + 98", r"\frac{222}{2}", "111", "13 + 97", "13 + 98 = 111", "lots", "111 = 13 + 98")]
+    log = []
+    kept = dict(prompts=["q"] * 7, completions=texts, gold=["111"] * 7, kind=["math"] * 7)
+    assert correctness_reward(**kept, log_metric=lambda *row: log.append(row)) == [0, 0, 1, 0, 1, 0, 0]
+    assert dict(log)["unevaluated"] == pytest.approx(3 / 7)
+    assert read_batch(**kept | dict(kind=["exact"] * 7)).unevaluated.tolist() == [0] * 7
 
 def test_hostile_completions_cost_a_reward_not_a_run():
     texts = ["", r"\boxed{", r"\confidence{nan} \boxed{}", "\ud800", "9" * 5000, r"\boxed{" * 2000, "所" * 1000 + r"\boxed{111}"]
