@@ -22,7 +22,7 @@ from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_record
 from .data import public_text
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
-from .plan import chains, config_for, fit, how_many, training, weight, work_of
+from .plan import chains, check_run, config_for, fit, how_many, training, weight, work_of
 from .published import find_dataset, load_questions
 from .recorded_engine import records_sha256
 from .server import engine_for, is_recorded
@@ -407,6 +407,7 @@ def run(
 ) -> Path: # the folder of the records
     "Run what is missing of a profile, and gather its records."
     from tqdm import tqdm
+    check_run(cfg)
     root, out = run_folder(cfg), Path(out or FIGURES/cfg.profile/"records")
     if not cluster: fit(cfg, cards())
     questions = how_many(cfg)

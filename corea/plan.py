@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROUTER_REPLY', 'SHAPES', 'RUNTIME', 'CARDS', 'PRICES', 'REACHED', 'TOGETHER', 'chains', 'config_for', 'size',
            'how_many', 'training', 'completions', 'weight', 'work_of', 'worked', 'printed', 'lengths', 'tokens',
-           'Shape', 'shape', 'memory', 'trainings', 'writing', 'hours', 'disk', 'plan', 'fit']
+           'Shape', 'shape', 'memory', 'trainings', 'writing', 'hours', 'disk', 'check_run', 'plan', 'fit']
 
 # %% ../nbs/08a_plan.ipynb #08a00004
 import math
@@ -18,7 +18,8 @@ from .core import FIGURES, MODELS, Config, CoreaError, cards, load_profile
 from .generate import encode
 from .layouts import cut_batch, vllm_memory
 from .published import find_dataset, load_questions
-from .server import is_recorded
+from .reward import find_term
+from .server import address, is_recorded
 
 # %% ../nbs/08a_plan.ipynb #08a00007
 def chains(
@@ -275,11 +276,34 @@ def disk(
     return pd.Series(dict(download=2 * sum(x.parameters for x in hub.values()), models=4 * kept, checkpoints=2 * going,
                           answers=completions(cfg).completions.sum() * 700 + tokens(cfg).completion.sum() * 4)) / 1e9
 
+# %% ../nbs/08a_plan.ipynb #945077df
+def check_run(
+    cfg # `corea.core.Config`
+) -> None: # `CoreaError` for the first thing that `corea.experiments.run` could not do
+    "Refuse at once what a run would refuse after its first trainings."
+    if cfg.llm_server: address(cfg.llm_server)
+    for name, own in {"": cfg, **{f"variant {v!r}: ": config_for(cfg, f"@{v}") for v in cfg.variants}}.items():
+        try:
+            for method in own.methods:
+                if method != "rlvr": find_term(method)
+            names = [find_dataset(d).name for d in own.datasets]
+            if twice := [n for i, n in enumerate(names) if n in names[:i]]:
+                raise CoreaError(f"two data sets are called {twice[0]!r}: rename one of the files")
+            home = find_dataset(own.train_set)
+            if "train" not in getattr(home, "splits", {"train": 0}):
+                raise CoreaError(f"train_set {own.train_set!r} has no training questions: it can only be asked")
+            if (n := size(own.train_set, "train", own.n_train)) < own.questions_per_step:
+                raise CoreaError(f"{n} training questions do not fill one step of {own.questions_per_step}: "
+                                 "raise n_train, or lower questions_per_step")
+            cut_batch(own)
+        except CoreaError as e: raise CoreaError(f"{name}{e}") from None
+
 # %% ../nbs/08a_plan.ipynb #08a0001e
 def plan(
     cfg # `corea.core.Config`
 ) -> str: # some lines of text
     "What a profile will take, in words and numbers."
+    check_run(cfg)
     t = tokens(cfg)
     ends = t.groupby("end", sort=False)[["completions", "prompt", "completion"]].sum().astype(int)
     room = pd.DataFrame({who: memory(c) for who, c in trainings(cfg).items()})

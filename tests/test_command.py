@@ -6,8 +6,8 @@ import pytest
 import corea.command as command
 import corea.publish as publish
 from corea.command import main, parser, setting
-from corea.core import LAYOUT, PROFILES, CoreaError, load_profile
-from corea.plan import plan
+from corea.core import LAYOUT, OPTIONS, PROFILES, CoreaError, load_profile
+from corea.plan import check_run, config_for, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,6 +42,56 @@ def test_a_wrong_value_is_told_with_its_field(word, text, message, ran, capsys):
     assert main([word, "smoke", "--set", text]) == 1
     out, err = capsys.readouterr()
     assert err.startswith("corea: ") and err.count("\n") == 1 and message in err and not out and not ran
+
+WRONG = [
+    ('seeds=[1, 1]', "seeds holds 1 twice"), ('seeds=["1"]', "seeds holds '1'"), ('seeds=[true]', "seeds holds True"), ('seeds=[-1]', "seeds holds -1"),
+    ('control_seeds=[2, 2]', "control_seeds holds 2 twice"), ('datasets=[]', "datasets is empty"), ('datasets=["calc", "calc"]', "datasets holds 'calc' twice"),
+    ('datasets=[3]', "datasets holds 3"), ('train_set=', "train_set is empty"), ('methods=["rlvr", "rlvr"]', "methods holds 'rlvr' twice"),
+    ('methods=["../x"]', "methods holds '../x'"), ('methods=["l1@n4"]', "methods holds 'l1@n4'"), ('rollouts=1', "rollouts is 1"), ('loss_type=ppo', "loss_type is 'ppo'"),
+    ('scale_rewards=std', "scale_rewards is 'std'"), ('lr_schedule=cosin', "lr_schedule is 'cosin'"), ('lr_floor=2', "lr_floor is 2"),
+    ('snapshots=[0]', "snapshots holds 0"), ('snapshots=["2"]', "snapshots holds '2'"), ('snapshots=[2, 2]', "snapshots holds 2 twice"),
+    ('reward_weights=[1, 1]', "reward_weights is (1, 1)"), ('reward_weights=[1, 1, -1]', "reward_weights is"), ('llm_server=localhost:8000', "llm_server is no address"),
+    ('variants={"a/b": {}}', "variant 'a/b'"), ('variants={"a": {"rollouts": 1}}', "variant 'a': rollouts is 1"), ('llm_training={"steps": 0}', "llm_training: steps is 0")]
+LATER = [   # what only later modules know
+    ('methods=["rlvr", "l9"]', "unknown method 'l9'"), ('variants={"a": {"methods": ["l9"]}}', "variant 'a': unknown method 'l9'"),
+    ('datasets=["calc", "clac"]', "unknown data set 'clac'"), ('train_set=clac', "unknown data set 'clac'"), ('train_set=gsm8k', "'gsm8k' has no training questions"),
+    ('n_train=4', "4 training questions do not fill one step of 8"), ('updates_per_step=7', "7"), ('llm_server=http://me:hush@host', "carries a password")]
+
+@pytest.mark.parametrize("word,text,message", [("name", *w) for w in WRONG] + [("plan", *w) for w in LATER])
+def test_what_a_run_would_refuse_is_told_at_once(word, text, message, capsys):
+    assert main([word, "smoke", "--set", text]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("corea: ") and err.count("\n") == 1 and message in err and not out and "hush" not in err
+
+@pytest.mark.parametrize("text,message", LATER)
+def test_a_run_refuses_what_a_plan_refuses_before_it_makes_a_folder(text, message, tmp_path, monkeypatch):
+    import corea.experiments as experiments
+    monkeypatch.setattr(experiments, "ARTIFACTS", tmp_path/"artifacts")
+    with pytest.raises(CoreaError, match=re.escape(message)) as e: experiments.run(load_profile("smoke", **dict([setting(text)])), tmp_path/"out", progress=False)
+    assert "\n" not in str(e.value) and not list(tmp_path.iterdir())
+
+def test_snapshots_beyond_the_last_step_are_dropped_with_a_word(capsys):
+    assert main(["plan", "laptop", "--set", "steps=10"]) == 0       # the example of the command itself
+    assert capsys.readouterr().err == "training ends at step 10: no snapshot is taken at 20, 40, 60\n"
+    assert load_profile("laptop", steps=40).snapshots == (20, 40) and load_profile("laptop", steps=10, snapshots=(5, 10)).snapshots == (5, 10)
+    capsys.readouterr()
+    own = config_for(load_profile("laptop", variants={"short": dict(steps=30)}), "l1@short-s4")
+    assert (own.steps, own.snapshots) == (30, (20,)) and not capsys.readouterr().out
+
+def test_every_profile_passes():
+    for name in PROFILES: check_run(load_profile(name))
+
+@pytest.mark.parametrize("field", ["loss_type", "scale_rewards", "lr_schedule"])
+def test_the_choices_are_those_of_the_libraries(field):
+    import torch, trl.trainer.grpo_trainer as grpo
+    from transformers import get_scheduler
+    source = inspect.getsource(grpo)
+    for choice in OPTIONS[field]:
+        if field != "lr_schedule": assert f'"{choice}"' in source
+        else:
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.)
+            more = {"min_lr_rate": 0.1} if choice == "cosine_with_min_lr" else {}
+            get_scheduler(choice, optimizer, num_warmup_steps=1, num_training_steps=4, scheduler_specific_kwargs=more)
 
 # words
 
