@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CLOSED', 'MARK', 'SCORES', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths',
-           'inner_nodes', 'value_logprobs', 'is_hub', 'check_checkpoint', 'load_checkpoint', 'beginnings', 'encode',
-           'end_ids', 'free_memory', 'Engine', 'Batch', 'pad_rows', 'read_prompts', 'Watch', 'Sampled', 'sample_rows',
-           'next_logprobs', 'taken_branches', 'other_branches', 'TransformersEngine', 'VLLMEngine']
+           'inner_nodes', 'value_logprobs', 'is_hub', 'at_commit', 'check_checkpoint', 'load_checkpoint', 'beginnings',
+           'encode', 'end_ids', 'free_memory', 'Engine', 'Batch', 'pad_rows', 'read_prompts', 'Watch', 'Sampled',
+           'sample_rows', 'next_logprobs', 'taken_branches', 'other_branches', 'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #053bdfcc
 import gc, math, os, sys
@@ -148,6 +148,14 @@ def is_hub(
     "Does it mean a repository of a model hub, as owner/name or owner/name@commit?"
     return isinstance(name, str) and name.count("/") == 1 and name[0] not in "./~" and not Path(name).exists()
 
+def at_commit(
+    path, # a folder, or a repository of a model hub, perhaps as owner/name@commit
+) -> tuple: # (the path without its commit, what `from_pretrained` is to be told of it)
+    "A checkpoint's name as transformers takes it: the commit apart."
+    if not is_hub(path): return path, {}
+    name, _, commit = path.partition("@")
+    return name, {"revision": commit} if commit else {}
+
 def check_checkpoint(
     path, # a folder, or a repository of a model hub
 ) -> str: # the path; `CoreaError` if a folder is meant and it is no checkpoint
@@ -185,12 +193,13 @@ def load_checkpoint(
     kind = getattr(torch, precision or ("bfloat16" if cuda else "float32"))
     if cuda and not torch.cuda.is_available():
         raise CoreaError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu'")
+    name, commit = at_commit(path)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(name, **commit)
             model, info = AutoModelForCausalLM.from_pretrained(
-                path, dtype=kind, use_safetensors=True,
-                output_loading_info=True)
+                name, dtype=kind, use_safetensors=True,
+                output_loading_info=True, **commit)
     except Exception as e:
         why = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise CoreaError(f"cannot load {path} ({why}): make or copy the checkpoint again") from e
@@ -554,8 +563,10 @@ class VLLMEngine(Engine):
         from transformers import AutoConfig, AutoTokenizer
         from vllm.platforms import current_platform
         kind = kw.setdefault("dtype", "float32" if current_platform.is_cpu() else "bfloat16")
-        self.llm = vllm.LLM(path, **dict(seed=0, generation_config="vllm") | kw)
-        tokenizer, config = AutoTokenizer.from_pretrained(path), AutoConfig.from_pretrained(path)
+        name, commit = at_commit(path)
+        pinned = commit | {"tokenizer_revision": v for v in commit.values()}
+        self.llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm") | pinned | kw)
+        tokenizer, config = AutoTokenizer.from_pretrained(name, **commit), AutoConfig.from_pretrained(name, **commit)
         name = f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
         self._setup(tokenizer, config, batch_size, name)
         self.context = self.llm.llm_engine.model_config.max_model_len

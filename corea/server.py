@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from .answer import messages
 from .core import ARTIFACTS, MODELS, CoreaError
 from .data import VALUES
-from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, beginnings, confidence_at, is_hub, piece_seed,
+from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, at_commit, beginnings, confidence_at, is_hub, piece_seed,
                             plan, value_logprobs)
 
 # %% ../nbs/05a_server.ipynb #456c3efe
@@ -169,7 +169,8 @@ class ServerEngine(Engine):
         self.tokenizer, self.batch_size, self.name = None, batch_size, name
         if tokenizer is None: return
         from transformers import AutoConfig, AutoTokenizer
-        try: own, config = AutoTokenizer.from_pretrained(tokenizer), AutoConfig.from_pretrained(tokenizer)
+        source, commit = at_commit(tokenizer)
+        try: own, config = AutoTokenizer.from_pretrained(source, **commit), AutoConfig.from_pretrained(source, **commit)
         except Exception as e:
             raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({one_line(e)}): give a checkpoint, "
                              "or none for the chat endpoint") from e

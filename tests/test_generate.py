@@ -325,6 +325,27 @@ def test_a_damaged_checkpoint_is_named_in_one_line(folder, tmp_path, message):
     with pytest.raises(CoreaError) as e: g.TransformersEngine(path)
     assert " ".join(message.split()) in str(e.value) and str(path) in str(e.value) and "\n" not in str(e.value)
 
+PINNED = """
+import sys
+from corea.generate import TransformersEngine, at_commit, load_checkpoint
+name = "owner/name@" + sys.argv[1]
+model, tokenizer = load_checkpoint(name)
+print(model.num_parameters(), len(tokenizer), at_commit(name) == ("owner/name", {"revision": sys.argv[1]}), TransformersEngine(name).context)
+"""
+
+def test_a_hub_id_with_a_commit_opens_that_commit(folder, tmp_path):
+    "From the hub library's own cache, without a network: two commits are there, of which one is broken."
+    good, broken = "a" * 40, "b" * 40
+    snapshots = tmp_path/"models--owner--name"/"snapshots"
+    shutil.copytree(folder, snapshots/good)
+    (snapshots/broken).mkdir(parents=True)
+    env = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    ask = lambda commit: subprocess.run([sys.executable, "-c", PINNED, commit], env=env, cwd=tmp_path, capture_output=True, text=True)
+    done = ask(good)
+    model, tokenizer = g.load_checkpoint(folder)
+    assert done.stdout.split()[:3] == [str(model.num_parameters()), str(len(tokenizer)), "True"], done.stderr[-800:]
+    assert "cannot load owner/name@bbbb" in ask(broken).stderr
+
 @pytest.mark.skipif(bool(find_spec("vllm")), reason="vLLM is installed here")
 def test_without_vllm_the_error_says_what_to_install(folder):
     with pytest.raises(CoreaError, match="vllm is not installed"): g.VLLMEngine(folder)
