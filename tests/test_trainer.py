@@ -1,5 +1,5 @@
 "A run that is killed and taken up again is the run that was never killed."
-import os, random, signal, subprocess, sys, time
+import os, random, shutil, signal, subprocess, sys, time
 import pandas as pd
 import pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -67,6 +67,29 @@ def test_a_finished_run_is_not_run_again(unbroken):
     before = (unbroken/"final"/"model.safetensors").stat().st_mtime_ns
     assert train_grpo(load_profile("smoke", save_every=1), "l1", 0, unbroken, progress=False) == unbroken/"final"
     assert (unbroken/"final"/"model.safetensors").stat().st_mtime_ns == before
+
+OTHERS = {"method='l1', not 'brier'": dict(method="brier"), "seed=0, not 1": dict(seed=1), "start=": dict(model="llm"), "lr=0.0003, not 1e-05": dict(lr=1e-5),
+          "steps=4, not 3": dict(steps=3), "rollouts=8, not 4": dict(rollouts=4), "lora=0, not 4": dict(lora=4), "scale_rewards='none', not 'group'": dict(scale_rewards="group"),
+          "reward_weights=[1.0, 1.0, 1.0], not [1.0, 1.0, 4.0]": dict(reward_weights=(1., 1., 4.)), "questions='64 from": dict(n_train=32), "questions='64 from calc": dict(train_set="word")}
+
+@pytest.mark.parametrize("part", ["final", "checkpoint-2"])
+@pytest.mark.parametrize("message", OTHERS)
+def test_the_folder_of_another_training_is_refused_in_one_line(message, part, unbroken, tmp_path):
+    "Finished or half-way: neither returned nor gone on with."
+    shutil.copy(unbroken/"job.json", tmp_path)
+    (tmp_path/part).mkdir()
+    (tmp_path/part/"whole").touch()
+    change = dict(save_every=1) | OTHERS[message]
+    method, seed, model = (change.pop(k, other) for k, other in (("method", "l1"), ("seed", 0), ("model", None)))
+    before = (tmp_path/"job.json").read_bytes()
+    with pytest.raises(CoreaError) as e: train_grpo(load_profile("smoke", **change), method, seed, tmp_path, model=model, progress=False)
+    assert message in str(e.value) and str(tmp_path) in str(e.value) and "another folder" in str(e.value) and "\n" not in str(e.value)
+    assert (tmp_path/"job.json").read_bytes() == before
+
+def test_what_does_not_decide_the_weights_may_differ(unbroken):
+    other = load_profile("smoke", workers=1, micro_batch=4, report_to="none", save_every=2, samples=1, n_test=5, max_drop=0.5, datasets=("word",), seeds=(0, 9),
+                         methods=("rlvr",), snapshot_questions=3)
+    assert train_grpo(other, "l1", 0, unbroken, progress=False) == unbroken/"final"
 
 def test_a_bar_is_told_of_what_is_done_already(unbroken):
     told, cfg = [], load_profile("smoke", save_every=1)
