@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
-           'PROVIDERS', 'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision', 'all_questions', 'find_dataset',
-           'load_questions', 'register', 'public_text', 'json_lines', 'read_questions', 'make_tokenizer']
+           'PROVIDERS', 'SHARES', 'GROUPS_OF_SETS', 'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision',
+           'all_questions', 'find_dataset', 'load_questions', 'register', 'public_text', 'json_lines', 'read_questions',
+           'set_name', 'JsonlSet', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
-import json, random
+import json, random, re
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -177,15 +178,18 @@ def _known(name):
     return DATASETS | _registered
 
 def find_dataset(
-    name # a name in `DATASETS`, or a registered one
-) -> DataSet: # or what was registered; `CoreaError` for an unknown one; no questions are generated
+    name # a name in `DATASETS`, a registered one, or the path of a .jsonl file
+) -> DataSet: # or what was registered, or a `JsonlSet`; `CoreaError` for an unknown one; no questions are generated
     "A set by its name."
     known = _known(name)
+    if str(name).endswith(".jsonl"):
+        if set_name(name) in known: raise CoreaError(f"{name}: {set_name(name)!r} is the name of a set that is known already: rename the file")
+        return JsonlSet(str(name))
     if name not in known: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
     return known[name]
 
 def load_questions(
-    dataset, # a name in `DATASETS`, or a registered one
+    dataset, # as in `find_dataset`
     split,   # train, calibration, dev or test
     n=None   # at most so many; None for the whole split
 ) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, and in the miniature hard and steps
@@ -246,6 +250,74 @@ def read_questions(
             raise CoreaError(f"{path}, line {i}: id {rows[-1]['id']!r} is already that of line {first}")
     if not rows: raise CoreaError(f"{path}: no questions in it")
     return rows
+
+# %% ../nbs/01_data.ipynb #5067343d
+SHARES = dict(test=40, calibration=20, train=40)    # per cent of the questions of a file
+GROUPS_OF_SETS = tuple(dict.fromkeys(d.domain for d in DATASETS.values()))
+
+def set_name(
+    name # as in `find_dataset`
+) -> str: # of the set; of a path, the file's without .jsonl
+    "What a set is called in records and in the names of files."
+    return Path(name).stem if str(name).endswith(".jsonl") else name
+
+@lru_cache(maxsize=64)
+def _file_rows(path, modified, size):
+    name, rows = set_name(path), read_questions(path)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise CoreaError(f"{path}: {name!r} is to be part of file names: call the file by letters, digits, dots, - and _")
+    lines = [i for i, _ in json_lines(path)]
+    for i, row in zip(lines, rows):
+        if row["domain"] not in GROUPS_OF_SETS:
+            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, choose one of {', '.join(GROUPS_OF_SETS)}")
+        if row["domain"] != rows[0]["domain"]:
+            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, that of the first line {rows[0]['domain']!r}: give one for all")
+        if not str(row["id"]).startswith(f"{name}-"): row["id"] = f"{name}-{row['id']}"      # no two sets share an id
+        row["dataset"] = name
+    shares, parts = [s for s, share in SHARES.items() for _ in range(share)], {split: [] for split in SHARES}
+    for row in rows: parts[shares[int(digest(row["question"]), 16) % 100]].append(row)
+    return rows, parts
+
+@dataclass(frozen=True)
+class JsonlSet:
+    "Questions in a file of your own, as a set."
+    path: str
+    paper: str = ""         # it stands for none of the paper's
+
+    @property
+    def name(self):
+        "As its file."
+        return set_name(self.path)
+
+    @property
+    def _read(self):
+        try: about = Path(self.path).stat()
+        except OSError as e: raise CoreaError(f"no file {self.path}: give the path of a .jsonl file with questions") from e
+        return _file_rows(self.path, about.st_mtime_ns, about.st_size)
+
+    @property
+    def domain(self):
+        "Of its rows, which all share one."
+        return self._read[0][0]["domain"]
+
+    @property
+    def kind(self):
+        "Of its first row; each row is graded by its own."
+        return self._read[0][0]["kind"]
+
+    @property
+    def revision(self):
+        "The digest of its rows."
+        return digest(self._read[0])
+
+    def rows(
+        self, split # one of `SHARES`
+    ) -> list: # as from `load_questions`; `CoreaError` for another split, or one without questions
+        "Its questions of a split, in the order of the file."
+        whole, parts = self._read
+        if split not in parts: raise CoreaError(f"{self.path} has no split {split!r}: choose one of {', '.join(parts)}")
+        if not parts[split]: raise CoreaError(f"{self.path}: none of its {len(whole)} questions falls to {split}: give it more")
+        return parts[split]
 
 # %% ../nbs/01_data.ipynb #a5dee3a1
 VALUES = [f"{i/10:.1f}" for i in range(11)]

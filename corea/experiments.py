@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'EXAMPLES', 'LazyEngine', 'ask', 'ask_all', 'ask_snapshots', 'ask_train', 'teach_scores', 'locked', 'timed',
            'Progress', 'watch', 'start_worker', 'pool', 'run_chain', 'readable', 'write_table', 'collect', 'tidy',
-           'weights_of', 'prepare', 'identity', 'run_folder', 'total_seconds', 'reusable', 'run']
+           'weights_of', 'prepare', 'identity', 'run_folder', 'total_seconds', 'reusable', 'found_anywhere', 'run']
 
 # %% ../nbs/09_experiments.ipynb #24f7b8f7
 import dataclasses, fcntl, gzip, hashlib, json, math, multiprocessing, os, re, shutil, threading, time
@@ -19,7 +19,7 @@ from .answer import parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
 from .core import (ARTIFACTS, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, load_profile,
                         provenance, read_records, write_atomic)
-from .data import public_text
+from .data import public_text, set_name
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
 from .plan import chains, check_run, config_for, fit, how_many, training, weight, work_of
@@ -100,7 +100,7 @@ def ask_all(
     "All calibration and test answers of one model."
     for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
         for d in cfg.datasets:
-            ask(engine, model, load_questions(d, split, n), Path(folder)/f"{split}-{d}.jsonl", cfg.samples,
+            ask(engine, model, load_questions(d, split, n), Path(folder)/f"{split}-{set_name(d)}.jsonl", cfg.samples,
                 cfg.eval_temperature, cfg.max_completion, split, tick)
 
 # %% ../nbs/09_experiments.ipynb #c922037c
@@ -137,7 +137,7 @@ def teach_scores(
     "Fit probe and router on training questions, and score every calibration and test answer."
     folder = Path(folder)
     if (folder/"scores.jsonl").exists(): return
-    shards = [(split, d, load_questions(d, split, n), read_records(folder/f"{split}-{d}.jsonl"))
+    shards = [(split, d, load_questions(d, split, n), read_records(folder/f"{split}-{set_name(d)}.jsonl"))
               for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)) for d in cfg.datasets]
     net, text = load_checkpoint(final, cfg.device), {q["id"]: q["question"] for q in train}
     features = lambda rows, text: probe_features(net, [text[r["question_id"]] for r in rows], [r["completion"] for r in rows])
@@ -306,7 +306,7 @@ def collect(
     frames = []
     for split in ("calibration", "test"):
         for d in cfg.datasets:
-            frames.append(pd.DataFrame(read_records(root/"answers"/name/f"{split}-{d}.jsonl")).assign(split=split))
+            frames.append(pd.DataFrame(read_records(root/"answers"/name/f"{split}-{set_name(d)}.jsonl")).assign(split=split))
     frame = pd.concat(frames)
     if (scores := root/"answers"/name/"scores.jsonl").exists():
         frame = frame.merge(pd.DataFrame(read_records(scores)), on=["split", "dataset", "question_id", "sample"], validate="1:1")
@@ -320,7 +320,7 @@ def collect(
     if cfg.train_set in cfg.datasets and not recorded and not getattr(find_dataset(cfg.train_set), "private", False):
         asked = {q["id"]: q for q in load_questions(cfg.train_set, "test", min(cfg.n_test, EXAMPLES))}
         texts = [dict(question_id=r["question_id"], question=asked[r["question_id"]]["question"], gold=asked[r["question_id"]]["gold"],
-                      completion=readable(r["completion"])) for r in read_records(root/"answers"/name/f"test-{cfg.train_set}.jsonl")
+                      completion=readable(r["completion"])) for r in read_records(root/"answers"/name/f"test-{set_name(cfg.train_set)}.jsonl")
                  if r["question_id"] in asked and r["sample"] == 0 and not asked[r["question_id"]].get("private")]
         if texts: write_table(out/f"texts_{name}.csv.gz", pd.DataFrame(texts))
 
@@ -370,6 +370,8 @@ def identity(
     if is_recorded(cfg.llm): start.add(cfg.slm)     # whose tokenizer counts what the large one said
     cfg, left_out = (own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name else (cfg, ())
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
+    settings |= dict(datasets=list(map(set_name, cfg.datasets)), train_set=set_name(cfg.train_set))      # the revision tells files apart
+    revisions = {set_name(d): r for d, r in revisions.items()}
     return digest([name, settings, {m: weights_of(m) for m in start}, revisions])
 
 def run_folder(
@@ -397,6 +399,13 @@ def reusable(
         told = json.loads((folder/"chains.json").read_text()) if (folder/"chains.json").exists() else {}
         found |= {n: (folder, told[n]) for n in keys.keys() & told.keys() if told[n]["key"] == keys[n] and (folder/f"{n}.csv.gz").exists()}
     return found
+
+def found_anywhere(
+    cfg # `corea.core.Config`
+) -> object: # the same, with whole paths for files of questions
+    "A configuration whose sets a worker finds from any folder."
+    whole = lambda name: str(Path(name).resolve()) if name != set_name(name) else name
+    return dataclasses.replace(cfg, datasets=tuple(map(whole, cfg.datasets)), train_set=whole(cfg.train_set))
 
 def run(
     cfg,           # `corea.core.Config`
@@ -434,7 +443,7 @@ def run(
         watching.start()
         try:
             with timed(root/"seconds.json", "run"), pool(cfg, cluster) as workers:
-                futures = {workers.submit(run_chain, cfg, root, *c): c[0] for c in todo}
+                futures = {workers.submit(run_chain, found_anywhere(cfg), root, *c): c[0] for c in todo}
                 for f in as_completed(futures):
                     name = futures[f]
                     if error := f.exception():
@@ -457,6 +466,7 @@ def run(
             write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
         ran = json.loads((root/"run.json").read_text())
         info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"], stages=ran["stages"], run=root.name,
-                    data={d: find_dataset(d).revision for d in cfg.datasets}, questions=questions, provenance=ran["provenance"])
+                    data={set_name(d): find_dataset(d).revision for d in cfg.datasets},
+                    questions={split: {set_name(d): n for d, n in sets.items()} for split, sets in questions.items()}, provenance=ran["provenance"])
         write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
     return out

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from .core import FIGURES, Config, CoreaError, load_profile, thawed, write_atomic
 from .plan import chains, config_for
+from .data import set_name
 from .published import find_dataset
 
 # %% ../nbs/09a_records.ipynb #1281576c
@@ -203,7 +204,9 @@ def config_of(
 ) -> Config: # tuples where JSON has lists
     "The configuration that some records were made with."
     known = {f.name for f in dataclasses.fields(Config)} - {"profile"}
-    return load_profile(run["profile"], **{k: v for k, v in thawed(run["config"]).items() if k in known})
+    said = {k: v for k, v in thawed(run["config"]).items() if k in known}
+    said |= dict(datasets=tuple(map(set_name, said["datasets"])), train_set=set_name(said["train_set"]))    # as the records name them
+    return load_profile(run["profile"], **said)
 
 # %% ../nbs/09a_records.ipynb #763ef06d
 def check_cells(
