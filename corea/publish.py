@@ -16,7 +16,7 @@ from .answer import TOYS
 from .core import ARTIFACTS, FIGURES, MODELS, PAPER, ROOT, CoreaError, digest, write_atomic
 from .data import DATASETS
 from .published import find_dataset
-from .records import GROUPS, PAPER_SETS, SYSTEMS, load_records
+from .records import GROUPS, SYSTEMS, home_set, load_records, stand_ins
 from .study import draws, estimate, measure, places_of, study
 from .tables import UNITS, markdown, number
 
@@ -283,7 +283,7 @@ def limits(
 ) -> list: # of sentences
     "What a user should know before trusting a model."
     cfg, (s, _) = st.cfg, standing(st, name)
-    stand = [f"`{d}` for {p}" for d, p in zip(cfg.datasets, PAPER_SETS) if d in DATASETS]
+    stand = [f"`{d}` for {p}" for p, d in stand_ins(cfg).items() if d in DATASETS]
     out = [f"Sets made by rule stand in for the paper's: {', '.join(stand)}. The model answers such questions, and no others."] if stand else []
     out += ["A confidence is as good as the sets it was measured on. On other questions, measure first, and choose the threshold anew."]
     everywhere = estimate(measure(st, s.name, "all", "slm_pass1"), 100)
@@ -341,7 +341,7 @@ def model_card(
     taught = (f"`{base}`, trained for {cfg.steps} steps of GRPO with the reward `{s.method if s.method != 'control' else 'l1'}`, seed "
               f"{st.records.seeds(s.method)[seed][0]}" if name != "base" else f"`{base}`, from which the trained ones start")
     made = ", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items())
-    tau = f.value[(f.place == cfg.datasets[0]) & (f.metric == "tau")].item()
+    tau = f.value[(f.place == (home_set(cfg) or cfg.datasets[0])) & (f.metric == "tau")].item()
     return ModelCard(f"""---
 {data.to_yaml()}
 ---

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'NUMBERS', 'LABELS', 'System', 'paper_numbers',
-           'paper_value', 'paper_pool', 'made_up', 'made_up_records', 'read_table', 'Records', 'config_of',
-           'check_cells', 'load_records']
+           'paper_value', 'paper_pool', 'paper_set', 'arranged', 'stand_ins', 'sets_apart', 'home_set', 'made_up',
+           'made_up_records', 'read_table', 'Records', 'config_of', 'check_cells', 'load_records']
 
 # %% ../nbs/09a_records.ipynb #20b9034c
 import dataclasses, json, re, zlib
@@ -89,6 +89,45 @@ def paper_pool(
     size = lambda c: paper_value(numbers, "data", "questions", c, "n")[0]
     return float(np.average([one(c) for c in sets], weights=[size(c) for c in sets]))
 
+# %% ../nbs/09a_records.ipynb #09a00002
+def paper_set(
+    dataset # a set by name
+) -> str: # one of `PAPER_SETS`; empty if the paper has no such set; `CoreaError` for an unknown name
+    "The set of the paper that a set of ours is held against."
+    named = getattr(find_dataset(dataset), "paper", "")
+    return named if named in PAPER_SETS else ""
+
+def arranged(
+    cfg # a `Config`
+) -> Config: # its data sets by group, then as the paper has them, then by name; `CoreaError` for an unknown group
+    "The same configuration, in whichever order its data sets were listed."
+    def place(d):
+        domain, paper = find_dataset(d).domain, paper_set(d)
+        if domain not in GROUPS:
+            raise CoreaError(f"data set {d!r} has domain {domain!r}: give it one of {', '.join(GROUPS)}")
+        return list(GROUPS).index(domain), PAPER_SETS.index(paper) if paper else len(PAPER_SETS), d
+    return dataclasses.replace(cfg, datasets=tuple(sorted(cfg.datasets, key=place)))
+
+def stand_ins(
+    cfg # a `Config`
+) -> dict: # set of the paper, in its order -> the set of ours in its place; of several, the first by name
+    "Which sets of a run stand where the paper has one."
+    of = {p: [d for d in arranged(cfg).datasets if paper_set(d) == p] for p in PAPER_SETS}
+    return {p: ds[0] for p, ds in of.items() if ds}
+
+def sets_apart(
+    cfg # a `Config`
+) -> list: # of names
+    "The sets of a run that stand for none of the paper's."
+    return [d for d in arranged(cfg).datasets if d not in stand_ins(cfg).values()]
+
+def home_set(
+    cfg # a `Config`
+) -> str: # a name; empty if no set is in domain
+    "The one set that *in domain* means."
+    inside = [d for d in arranged(cfg).datasets if find_dataset(d).domain == "in_domain"]
+    return cfg.train_set if cfg.train_set in inside else next(iter(inside), "")
+
 # %% ../nbs/09a_records.ipynb #0b2db7d4
 def made_up(
     cfg, model,       # a `Config`; a model's name in the records, such as l1-s0
@@ -133,7 +172,7 @@ def made_up_records(
         early = made_up(cfg, m, cfg.train_set, "test", cfg.n_test)
         early = early.iloc[:cfg.snapshot_questions * cfg.samples]
         steps = [early.assign(step=s) for s in ([0] if m.startswith("base") else cfg.snapshots)]
-        pd.concat(steps).to_csv(folder/f"steps_{m}.csv.gz", index=False)
+        if steps: pd.concat(steps).to_csv(folder/f"steps_{m}.csv.gz", index=False)
         if m.startswith("base"): continue
         log = dict(step=range(1, cfg.steps + 1), reward_correctness=.5, reward_format=1.0,
                    reward_confidence=-.2)
@@ -171,8 +210,8 @@ def read_table(
 class Records:
     "What a run left."
     run: dict     # run.json
-    cfg: Config   # the configuration it ran with
-    cells: dict   # (model, split, data set) -> frame, rows of all models in the same order
+    cfg: Config   # the configuration it ran with, its data sets `arranged`
+    cells: dict   # (model, split, data set) -> frame, rows of all models in the same order; models of `cfg` only
     steps: dict   # model -> frame with a `step` column
     train: dict   # model -> frame, one row per step of GRPO
     texts: dict = field(default_factory=dict)   # model -> frame of questions and whole answers
@@ -232,7 +271,7 @@ def load_records(
     folder,      # with run.json and the tables
     profile=None # that they must come from
 ) -> Records: # checked; `CoreaError` says what is missing or does not fit
-    "Read the records of a run."
+    "Read the records of a run: those of the models that its configuration names, its data sets arranged."
     folder = Path(folder)
     if not (folder/"run.json").exists():
         raise CoreaError(f"no records in {folder}: run the profile first (make results)")
@@ -241,15 +280,17 @@ def load_records(
         raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
-    name, cfg = lambda p: p.name.split(".")[0].removeprefix("steps_").removeprefix("texts_").removeprefix("train_"), config_of(run)
-    cells = {(name(p), *key): f.reset_index(drop=True) for p in sorted(folder.glob("*.csv.gz"))
-             if not p.name.startswith(("steps_", "texts_"))
-             for key, f in read_table(p).groupby(["split", "dataset"], sort=False)}
+    cfg = arranged(config_of(run))
+    def files(prefix, ending): # model -> file; what else lies in the folder is left from another run
+        paths = {m: folder/f"{prefix}{m}{ending}" for m in sorted(m for m, *_ in chains(cfg))}
+        return {m: p for m, p in paths.items() if p.exists()}
+    cells = {(m, *key): f.reset_index(drop=True) for m, p in files("", ".csv.gz").items()
+             for key, f in read_table(p).groupby(["split", "dataset"], sort=False) if key[1] in cfg.datasets}
     check_cells(cells, cfg, folder, run.get("questions", {}))
-    steps = {name(p): read_table(p, ["step"]) for p in sorted(folder.glob("steps_*.csv.gz"))}
+    steps = {m: read_table(p, ["step"]) for m, p in files("steps_", ".csv.gz").items()}
     train = {}
-    for p in sorted(folder.glob("train_*.csv")):
-        try: train[name(p)] = pd.read_csv(p)
+    for m, p in files("train_", ".csv").items():
+        try: train[m] = pd.read_csv(p)
         except ValueError as e: raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
-    texts = {name(p): pd.read_csv(p, dtype=str, keep_default_na=False) for p in sorted(folder.glob("texts_*.csv.gz"))}
+    texts = {m: pd.read_csv(p, dtype=str, keep_default_na=False) for m, p in files("texts_", ".csv.gz").items()}
     return Records(run, cfg, cells, steps, train, texts, folder)
