@@ -101,6 +101,7 @@ def plane(
                               ("LLM alone", "*", "black")):
         ax.plot([], [], mark, color="black", mfc=fill, ms=5, label=label)
     ax.set(xlabel="cost per question, SLM input tokens", ylabel="Pass@1, %")
+    if last[0] >= 1e5: ax.locator_params(axis="x", nbins=4)     # long numbers want room
 
 def oracle(
     st, dataset # a `Study`, a data set

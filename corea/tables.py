@@ -143,7 +143,7 @@ def who_stands_in(
     found, apart = stand_ins(st.cfg), sets_apart(st.cfg)
     stand = ", ".join(f"`{d}` for {p}" for p, d in found.items()) or "none"
     out = f"Our families stand in for the paper's sets: {stand}."
-    if apart: out += f" Sets of no counterpart there: {', '.join(f'`{d}`' for d in apart)}."
+    if apart: out += f" Sets without a counterpart there: {', '.join(f'`{d}`' for d in apart)}."
     if apart or len(found) < len(PAPER_SETS): out += " Each group stands beside the paper's group, whatever sets that has."
     return out
 
@@ -165,7 +165,7 @@ def table_of_set(
     "One data set with its costs taken apart, beside the set of the paper that it stands for, if any."
     p = next((p for p, d in stand_ins(st.cfg).items() if d == dataset), "")
     t = str(5 + PAPER_SETS.index(p)) if p else ""
-    title = f"Table {t}. `{dataset}`, where the paper has {p}" if p else f"`{dataset}`, of which the paper has no counterpart"
+    title = f"Table {t}. `{dataset}`, where the paper has {p}" if p else f"`{dataset}`, to which the paper has no counterpart"
     heads = [("pass1", "Pass@1 %", "vs_llm"), ("slm_cost", "SLM Cost", ""),
              ("llm_cost", "LLM Cost", ""), ("cost", "Total Cost", "cost_change"),
              ("llm_share", "LLM %", ""), ("tau", "τ", "")]
@@ -195,7 +195,7 @@ NO_HALF = "no data set of this run belongs to this half of the paper's"
 def halves(
     st # a `Study`
 ) -> list: # of two dicts, a data set of ours -> the paper's
-    "The data sets of Tables 12 and 14, and of 13 and 15; one of no counterpart goes with mathematics or with the rest."
+    "The data sets of Tables 12 and 14, and of 13 and 15; one without a counterpart goes with mathematics or with the rest."
     found, apart = {d: p for p, d in stand_ins(st.cfg).items()}, sets_apart(st.cfg)
     first = {d: p for d, p in found.items() if p in PAPER_SETS[:3]}
     rest = {d: p for d, p in found.items() if d not in first}
