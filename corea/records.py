@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'NUMBERS', 'LABELS', 'System', 'paper_numbers',
-           'paper_value', 'paper_pool', 'paper_set', 'arranged', 'stand_ins', 'sets_apart', 'home_set', 'made_up',
+           'paper_value', 'paper_pool', 'paper_set', 'sets_arranged', 'stand_ins', 'sets_apart', 'home_set', 'made_up',
            'made_up_records', 'read_table', 'Records', 'config_of', 'check_cells', 'load_records']
 
 # %% ../nbs/09a_records.ipynb #20b9034c
@@ -97,7 +97,7 @@ def paper_set(
     named = getattr(find_dataset(dataset), "paper", "")
     return named if named in PAPER_SETS else ""
 
-def arranged(
+def sets_arranged(
     cfg # a `Config`
 ) -> Config: # its data sets by group, then as the paper has them, then by name; `CoreaError` for an unknown group
     "The same configuration, in whichever order its data sets were listed."
@@ -112,20 +112,20 @@ def stand_ins(
     cfg # a `Config`
 ) -> dict: # set of the paper, in its order -> the set of ours in its place; of several, the first by name
     "Which sets of a run stand where the paper has one."
-    of = {p: [d for d in arranged(cfg).datasets if paper_set(d) == p] for p in PAPER_SETS}
+    of = {p: [d for d in sets_arranged(cfg).datasets if paper_set(d) == p] for p in PAPER_SETS}
     return {p: ds[0] for p, ds in of.items() if ds}
 
 def sets_apart(
     cfg # a `Config`
 ) -> list: # of names
     "The sets of a run that stand for none of the paper's."
-    return [d for d in arranged(cfg).datasets if d not in stand_ins(cfg).values()]
+    return [d for d in sets_arranged(cfg).datasets if d not in stand_ins(cfg).values()]
 
 def home_set(
     cfg # a `Config`
 ) -> str: # a name; empty if no set is in domain
     "The one set that *in domain* means."
-    inside = [d for d in arranged(cfg).datasets if find_dataset(d).domain == "in_domain"]
+    inside = [d for d in sets_arranged(cfg).datasets if find_dataset(d).domain == "in_domain"]
     return cfg.train_set if cfg.train_set in inside else next(iter(inside), "")
 
 # %% ../nbs/09a_records.ipynb #0b2db7d4
@@ -210,7 +210,7 @@ def read_table(
 class Records:
     "What a run left."
     run: dict     # run.json
-    cfg: Config   # the configuration it ran with, its data sets `arranged`
+    cfg: Config   # the configuration it ran with, as from `sets_arranged`
     cells: dict   # (model, split, data set) -> frame, rows of all models in the same order; models of `cfg` only
     steps: dict   # model -> frame with a `step` column
     train: dict   # model -> frame, one row per step of GRPO
@@ -280,7 +280,7 @@ def load_records(
         raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
-    cfg = arranged(config_of(run))
+    cfg = sets_arranged(config_of(run))
     def files(prefix, ending): # model -> file; what else lies in the folder is left from another run
         paths = {m: folder/f"{prefix}{m}{ending}" for m in sorted(m for m, *_ in chains(cfg))}
         return {m: p for m, p in paths.items() if p.exists()}

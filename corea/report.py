@@ -98,7 +98,8 @@ def sentence(
                   " a failed transfer." if d and own < full / 2 else "")
         return ("AUROC of L1 from the control base, and from the base installed on all families: "
                 + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in groups) + "." + failed)
-    if item in ("toys", "figure_02", "reliability", "histograms") and not d: return "No data set of this run is in domain."
+    if not d and item in ("toys", "figure_02", "reliability", "histograms"):
+        return "No data set of this run is in domain."
     if item == "toys":
         f = table_toys(st)[0]
         asked = [(f[c] == "LLM asked").sum() for c in f.columns[-2:]]
@@ -120,8 +121,8 @@ def sentence(
         known = REWARDS | {s.name: s.name for s in SYSTEMS if s.kind == "target" and item == "targets"}
         ran = [n for n in known if st.has(n)]
         value = lambda n, m: estimate(measure(st, n, "all", m))["value"]
-        ran = [n for n in ran if np.isfinite([value(n, m) for m in ("ece", "auroc")]).all()] or ran     # one may state no confidence
-        best = {m: f(ran, key=partial(value, m=m)) for m, f in (("ece", min), ("auroc", max))}
+        defined = [n for n in ran if np.isfinite([value(n, m) for m in ("ece", "auroc")]).all()]
+        best = {m: f(defined or ran, key=partial(value, m=m)) for m, f in (("ece", min), ("auroc", max))}
         return f"Of {len(ran)} {'targets' if item == 'targets' else 'rewards'} that were trained, over all data sets: " + ", ".join(
             f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
     if item in ("table_04", "table_14", "table_15"):

@@ -9,15 +9,17 @@ from corea.report import ITEMS, TABLE_ITEMS, produce, promised, sentence, set_it
 from corea.study import measure, study
 from corea.verdicts import scoreboard
 
-SEVEN = dict(arithmetic=("in_domain", ""), aqua=("ood_math", ""), commonsense=("ood_nonmath", "CommonsenseQA"), strategy=("ood_nonmath", None),
+SEVEN = dict(arithmetic=("in_domain", ""), grade=("ood_math", "GSM8K"), aqua=("ood_math", ""),
+             commonsense=("ood_nonmath", "CommonsenseQA"), strategy=("ood_nonmath", None),
              coin_flip=("ood_nonmath", ""), shuffled_objects=("ood_nonmath", "none"))
-REAL = dict(control_seeds=(), seeds=(1,), slm_size=.135, llm_size=175, train_set="arithmetic", snapshots=(), methods=("rlvr", "l1", "brier", "l2"),
+REAL = dict(control_seeds=(), seeds=(1,), slm_size=.135, llm_size=175, train_set="arithmetic", snapshots=(),
+            methods=("rlvr", "l1", "brier", "l2"),
             datasets=("shuffled_objects", "commonsense", "arithmetic", "grade", "strategy", "aqua", "coin_flip"))
 
 @pytest.fixture(scope="module", autouse=True)
 def sets():
-    "Sets that are known by name only; `grade` stands for GSM8K."
-    for name, (domain, paper) in (SEVEN | dict(grade=("ood_math", "GSM8K"))).items():
+    "Sets that are known by name only; two stand for sets of the paper."
+    for name, (domain, paper) in SEVEN.items():
         register(SimpleNamespace(name=name, domain=domain, kind="exact", paper=paper, revision="1", rows=lambda split: []))
 
 def study_of(folder, cfg, quiet=()):
@@ -27,7 +29,8 @@ def study_of(folder, cfg, quiet=()):
         f = pd.read_csv(folder/f"{name}.csv.gz", dtype={"question_id": str})
         f[["confidence", "expected_confidence", "avg_prob"]] = np.nan
         if name == "llm":
-            first = f.groupby(["split", "dataset", "question_id"])[["answer", "correct", "prompt_tokens", "completion_tokens"]].transform("first")
+            told = ["answer", "correct", "prompt_tokens", "completion_tokens"]
+            first = f.groupby(["split", "dataset", "question_id"])[told].transform("first")
             f[first.columns] = first
         f.to_csv(folder/f"{name}.csv.gz", index=False)
     return study(load_records(folder), 30)
@@ -52,7 +55,8 @@ def real(tmp_path_factory):
 
 def test_seven_sets_of_which_two_stand_for_the_papers(real):
     assert stand_ins(real.st.cfg) == dict(GSM8K="grade", CommonsenseQA="commonsense")
-    assert list(set_items(real.st.cfg)) == [f"set_{d}" for d in ("arithmetic", "aqua", "coin_flip", "shuffled_objects", "strategy")]
+    apart = ("arithmetic", "aqua", "coin_flip", "shuffled_objects", "strategy")
+    assert list(set_items(real.st.cfg)) == [f"set_{d}" for d in apart]
     for k, p in enumerate(PAPER_SETS, 5):
         if (d := stand_ins(real.st.cfg).get(p)):
             f, numbers = table(real.out/"out", f"table_{k:02}"), real.st.numbers
@@ -62,7 +66,8 @@ def test_seven_sets_of_which_two_stand_for_the_papers(real):
         else: assert f"Not run: no data set of this run stands for {p}" in real.text[f"table_{k:02}"]
     for item, d in set_items(real.st.cfg).items():
         f = table(real.out/"out", item)
-        assert f.filter(like=".paper").isna().all(axis=None) and f[f"{d}.pass1"].notna().all() and "no counterpart" in real.text[item]
+        assert f.filter(like=".paper").isna().all(axis=None) and f[f"{d}.pass1"].notna().all()
+        assert "no counterpart" in real.text[item]
 
 def test_every_set_stands_in_the_tables_by_set_once(real):
     for pair in (("table_12", "table_13"), ("table_14", "table_15")):
@@ -77,12 +82,14 @@ def test_what_was_not_run_is_said_so(real):
     assert f.verdict[["bar_ece", "bar_families", "corea_cost_ood_nonmath", "l2", "pareto"]].ne("not run").all()
     assert "at least 5 of the families" in f.claim["bar_families"] and np.isnan(f.paper["bar_families"])
     assert "trains no control" in real.text["control"] and "no smaller SLM" in real.text["table_11"]
-    assert "LOO-L2-SLM-Verb | not run" in real.text["targets"] and sentence(real.st, "control").startswith("The control is not part")
+    assert "LOO-L2-SLM-Verb | not run" in real.text["targets"]
+    assert sentence(real.st, "control").startswith("The control is not part")
 
 def test_a_price_by_size(real):
     price, st = Price(.135, 175), real.st
     llm = st.records.cells["llm", "test", "aqua"]
-    assert measure(st, "Baseline LLM", "aqua", "cost")[0, 0] == pytest.approx((175 / .135 * (llm.prompt_tokens + 4 * llm.completion_tokens)).mean())
+    paid = (175 / .135 * (llm.prompt_tokens + 4 * llm.completion_tokens)).mean()
+    assert measure(st, "Baseline LLM", "aqua", "cost")[0, 0] == pytest.approx(paid)
     assert price.llm(1, 1) == pytest.approx(5 * 175 / .135)
 
 def test_a_method_that_no_table_knows_is_in_nobodys_way(tmp_path):
@@ -118,12 +125,14 @@ def test_the_order_of_the_sets_means_nothing(tmp_path):
 
 def test_what_another_run_left_is_not_of_this_one(tmp_path):
     cfg = load_profile("smoke")
-    made_up_records(tmp_path/"other", load_profile("smoke", seeds=(7,), n_test=9, methods=("l1", "l2"), variants=dict(n4=dict(rollouts=4))))
+    made_up_records(tmp_path/"other", load_profile("smoke", seeds=(7,), n_test=9, methods=("l1", "l2"),
+                                                   variants=dict(n4=dict(rollouts=4))))
     made_up_records(tmp_path/"records", cfg)
     before = load_records(tmp_path/"records")
     for p in (tmp_path/"other").iterdir():
         if not (tmp_path/"records"/p.name).exists(): (tmp_path/"records"/p.name).write_bytes(p.read_bytes())
-    for name in ("l1-s8.csv.gz", "steps_l1-s8.csv.gz", "texts_l1-s8.csv.gz", "train_l1-s8.csv"): (tmp_path/"records"/name).write_bytes(b"torn")
+    for name in ("l1-s8.csv.gz", "steps_l1-s8.csv.gz", "texts_l1-s8.csv.gz", "train_l1-s8.csv"):
+        (tmp_path/"records"/name).write_bytes(b"torn")
     r = load_records(tmp_path/"records")
     for part in ("cells", "steps", "train", "texts"): assert getattr(r, part).keys() == getattr(before, part).keys()
     models = what_ran(study(r, 20)).set_index("what").value["models"]
