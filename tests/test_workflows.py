@@ -21,6 +21,11 @@ COVERED = {
     "make standin": "test_standin.py::test_records_of_every_model",
     "make bench": "test_workflows.py::test_targets_start_files_that_exist",
     "make gpu": "test_workflows.py::test_targets_start_files_that_exist",
+    "make resolve": "test_workflows.py::test_targets_start_files_that_exist",
+    '.venv/bin/corea run "$PROFILE"': "test_workflows.py::test_the_gpu_workflow_trains_then_draws",
+    'mkdir -p "artifacts/$PROFILE"': "test_workflows.py::test_the_gpu_workflow_trains_then_draws",
+    '.venv/bin/papermill nbs/10_results.ipynb "artifacts/$PROFILE/10_results.ipynb" -k python3 -p profile "$PROFILE"':
+        "test_workflows.py::test_the_gpu_workflow_trains_then_draws",
     '.venv/bin/corea plan "$PROFILE"': "test_workflows.py::test_the_plan_of_every_profile_that_may_be_chosen",
 }
 
@@ -145,6 +150,20 @@ def test_results_refuses_an_unknown_profile(given, bench, tmp_path):
     for done in (bench("results", PROFILE=given), bench("results", f"PROFILE={given}")) if "$(shell" not in given and given else (bench("results", PROFILE=given),):
         assert done.returncode != 0 and "corea: unknown profile" in done.stderr and "choose auto or one of laptop" in done.stderr
     assert not bench.asked() and not (tmp_path/"artifacts").exists() and not list(tmp_path.rglob("hit"))
+
+@pytest.mark.parametrize("profile", ["gpu-ci", "x; touch hit"])
+def test_the_gpu_workflow_trains_then_draws(profile, bench, tmp_path):
+    "Its own lines, in order, with a `corea` and a `papermill` that write down what they are asked: what `make results` asks for."
+    for tool in ("corea", "papermill"): script(tmp_path/".venv"/"bin"/tool, f'echo {tool} "$@" >>{tmp_path/"log"}\n')
+    for _, s in steps(ROOT/".github"/"workflows"/"gpu.yml"):
+        if ".venv/" in s.get("run", ""): passed(call("bash", "-e", "-c", s["run"], cwd=tmp_path, PROFILE=profile))
+    asked = bench.asked()
+    assert asked == [f"corea plan {profile}", f"corea run {profile}",
+                     f"papermill nbs/10_results.ipynb artifacts/{profile}/10_results.ipynb -k python3 -p profile {profile}"]
+    assert (tmp_path/"artifacts"/profile).is_dir() and not list(tmp_path.rglob("hit"))
+    if profile in PROFILES:
+        passed(bench("results", PROFILE=profile))
+        assert [line.removeprefix("python -m ") for line in bench.asked()[len(asked):]] == asked[1:]
 
 def test_a_failed_run_draws_nothing(bench, tmp_path):
     script(tmp_path/"bin"/"corea", f"""[ "$1" != name ] || exec {sys.executable} -c '{COREA}' "$@"; exit 1\n""")
