@@ -19,7 +19,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test gpu vllm resolve export readme base bench sets lab clean other-extras
+.PHONY: help setup results figures standin test gpu vllm resolve bundle export readme base bench sets lab clean other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -74,6 +74,9 @@ vllm: $(STAMP)  ## the engine contract on vLLM's CPU build, which goes into .ven
 
 resolve: $(STAMP)  ## whether the pins still allow all that the documents install: vLLM's builds too, nothing is installed (minutes)
 	@$(BIN)/python tests/resolve.py
+
+bundle: $(STAMP)  ## what a GPU machine without a network lacks, in parts of 46 MB, into artifacts/bundle; run.sh in them does the rest
+	@$(BIN)/python .ci/gpu/bundle.py
 
 export: $(STAMP)  ## clean the notebooks and write corea/ from them
 	@$(BIN)/nbdev_clean

@@ -2,8 +2,10 @@
 
 Writes benchmarks/results/layouts.csv: the largest absolute differences of rewards, advantages and final weights from the reference, how far the
 reference's weights moved at most, and seconds per step. Completions are fixed by question and place in the group (tests/fixed_rollouts.py), for each
-process would draw others; seconds are therefore of scoring and learning, without writing. All on the CPU; processes share its cores. Rows that need
-a GPU are there to be filled on one.
+process would draw others; seconds are therefore of scoring and learning, without writing. On the CPU processes share its cores. Rows that need
+GPUs are filled where there are enough of them and what they need is installed; they too are held against one process on the CPU.
+
+    python benchmarks/layouts.py [FILE [LAYOUT ...]]    those named alone, and what they are held against
 """
 import csv, os, statistics, sys, tempfile
 from dataclasses import asdict
@@ -11,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 import corea.trainer as trainer
-from corea.core import load_profile, read_records
+from corea.core import CoreaError, load_profile, read_records
 from corea.data import load_questions
 from corea.layouts import cut_batch
 
@@ -37,7 +39,7 @@ def train(cfg, out):
 
 def largest(a, b): return max((torch.as_tensor(x) - torch.as_tensor(y)).abs().max().item() for x, y in zip(a, b, strict=True))
 
-def main():
+def main(file=None, *only):
     torch.set_num_threads(1)
     sys.path.insert(0, str(TESTS))
     from fixed_rollouts import install
@@ -45,19 +47,23 @@ def main():
     trainer.PART, rows, done = "fixed_rollouts:part", [], {}
     install(asdict(config()), setattr)
     before = load_file(Path(trainer.find_model("slm"))/"model.safetensors")
-    for name, changes in LAYOUTS.items():
+    for name, changes in [*LAYOUTS.items(), *((name, dict(device="cuda", **c)) for name, c in ON_GPUS.items())]:
         cfg = config(**changes)
-        with tempfile.TemporaryDirectory() as d: done[name] = weights, seen, seconds = train(cfg, Path(d)/"run")
+        if only and name not in (*only, "LoRA" if any("LoRA" in o for o in only) else "one process"): continue
+        try:
+            with tempfile.TemporaryDirectory() as d: done[name] = weights, seen, seconds = train(cfg, Path(d)/"run")
+        except CoreaError as e:     # too few GPUs, or a library that is not there
+            if name not in ON_GPUS: raise
+            print(f"{name}: {e}", file=sys.stderr)
+            rows.append([name, cfg.processes, cut_batch(cfg).rows, *[NOT_RUN] * 5])
+            continue
         base = done["LoRA" if cfg.lora else "one process"]
         both = lambda f: largest([f(r) for r in seen], [f(r) for r in base[1]])
         rows.append([name, cfg.processes, cut_batch(cfg).rows, f"{both(lambda r: list(r['rewards'].values())):.1e}",
                      f"{both(lambda r: r['advantages']):.1e}", f"{largest(weights.values(), [base[0][k] for k in weights]):.1e}",
                      f"{largest(weights.values(), [before[k] for k in weights]):.1e}", f"{seconds:.3f}"])
         print(rows[-1], flush=True)
-    for name, changes in ON_GPUS.items():
-        cfg = config(device="cuda", **changes)
-        rows.append([name, cfg.processes, cut_batch(cfg).rows, *[NOT_RUN] * 5])
-    path = Path(__file__).with_name("results")/"layouts.csv"
+    path = Path(file or Path(__file__).with_name("results")/"layouts.csv")
     path.parent.mkdir(exist_ok=True)
     with open(path, "w", newline="") as f:
         w = csv.writer(f, lineterminator="\n")
@@ -66,4 +72,4 @@ def main():
         w.writerows(rows)
     print(path.read_text(), end="")
 
-if __name__ == "__main__": main()
+if __name__ == "__main__": main(*sys.argv[1:])

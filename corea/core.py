@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'LISTS', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'SIX', 'GROUP_SIZES',
            'REAL', 'LAYOUT', 'PINNED', 'CoreaError', 'Config', 'cards', 'pick_profile', 'thawed', 'load_profile',
-           'digest', 'write_atomic', 'Record', 'append_records', 'read_records', 'set_seed', 'provenance', 'die_with',
-           'check_versions']
+           'digest', 'write_atomic', 'Record', 'append_records', 'read_records', 'compared_versions', 'check_versions',
+           'set_seed', 'provenance', 'die_with']
 
 # %% ../nbs/00_core.ipynb #252b32a2
 import dataclasses, errno, hashlib, json, math, os, platform, random, re, subprocess, threading, time
@@ -367,6 +367,32 @@ def read_records(
             raise CoreaError(f"{path}, line {i+1}: not JSON ({e.msg}); delete the file and run again") from e
     return rows
 
+# %% ../nbs/00_core.ipynb #c3e50002
+PINNED = ("torch", "transformers", "trl", "vllm", "datasets", "accelerate", "peft", "tokenizers", "numpy", "math-verify", "reasoning_gym")
+
+def compared_versions(
+    path=None # of the pins; the project's constraints.txt by default
+) -> tuple: # ({package: installed version} of those compared, [a line for each that is not as pinned])
+    "The packages that decide what a run computes, held against the pins."
+    path, found, differ = Path(path or ROOT/"constraints.txt"), {}, []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        name, _, pin = (part.strip() for part in line.partition("#")[0].partition("=="))
+        if name not in PINNED: continue
+        try: found[name] = version(name)
+        except PackageNotFoundError: continue
+        if found[name].split("+")[0] != pin.split("+")[0]: differ.append(f"{name} {found[name]} instead of {pin}")
+    return found, differ
+
+def check_versions(
+    path=None # as in `compared_versions`
+) -> dict: # package -> installed version, of those compared; `CoreaError` names all that differ
+    "The packages that decide what a run computes are those that the project pins."
+    found, differ = compared_versions(path)
+    if differ:
+        name = Path(path or "constraints.txt").name
+        raise CoreaError(f"installed: {', '.join(differ)}; run `make setup`, or pip install -c {name} with the same extras")
+    return found
+
 # %% ../nbs/00_core.ipynb #a535a386
 def set_seed(
     seed: int # any integer
@@ -377,8 +403,9 @@ def set_seed(
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
-def provenance() -> dict: # versions, hardware, commit (None outside git)
+def provenance() -> dict: # versions, those not as pinned, hardware, commit (None outside git)
     "What ran where: versions, hardware and commit."
+    import torch
     def git(*args):
         try: r = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
         except FileNotFoundError: return None
@@ -386,7 +413,8 @@ def provenance() -> dict: # versions, hardware, commit (None outside git)
     packages = ("torch", "transformers", "trl", "datasets", "numpy", "math-verify", "reasoning-gym")
     return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "corea", "nbs/models")),
             "python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
-            "cores": os.cpu_count(), "packages": {p: version(p) for p in packages}}
+            "cores": os.cpu_count(), "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "other_versions": compared_versions()[1], "packages": {p: version(p) for p in packages}}
 
 # %% ../nbs/00_core.ipynb #bf463773
 def die_with(
@@ -397,20 +425,3 @@ def die_with(
         while os.getppid() == parent: time.sleep(0.5)
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
-
-# %% ../nbs/00_core.ipynb #c3e50002
-PINNED = ("torch", "transformers", "trl", "vllm", "datasets", "accelerate", "peft", "tokenizers", "numpy", "math-verify", "reasoning_gym")
-
-def check_versions(
-    path=None # of the pins; the project's constraints.txt by default
-) -> dict: # package -> installed version, of those compared; `CoreaError` names all that differ
-    "The packages that decide what a run computes are those that the project pins."
-    path, found, differ = Path(path or ROOT/"constraints.txt"), {}, []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        name, _, pin = (part.strip() for part in line.partition("#")[0].partition("=="))
-        if name not in PINNED: continue
-        try: found[name] = version(name)
-        except PackageNotFoundError: continue
-        if found[name].split("+")[0] != pin.split("+")[0]: differ.append(f"{name} {found[name]} instead of {pin}")
-    if differ: raise CoreaError(f"installed: {', '.join(differ)}; run `make setup`, or pip install -c {path.name} with the same extras")
-    return found

@@ -227,9 +227,10 @@ def what_ran(
                   f" a data set, {c.samples} answers each",
         wall_clock=f"{number(minutes)} minutes" if np.isfinite(minutes) else "–",
         minutes_of_each_part=f"{parts}; summed over {c.workers} processes" if parts else "–",
-        hardware=f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}",
+        hardware=", ".join([f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}", *p.get("gpus", [])]),
         commit=f"{p.get('commit', '–')}{' with changes' if p.get('dirty') else ''}",
         python=p.get("python", "–"),
         packages=", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items()) or "–",
+        **({"not_as_pinned": ", ".join(other)} if (other := p.get("other_versions")) else {}),
         bootstrap=f"{st.n_boot} resamples of the questions")
     return pd.DataFrame(dict(what=[k.replace("_", " ") for k in rows], value=rows.values()))

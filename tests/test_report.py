@@ -41,3 +41,18 @@ def test_results_writes_all_that_it_promises(folder, tmp_path):
 def test_results_refuses_an_unknown_id(folder, tmp_path):
     r, out = redraw(folder, tmp_path, "-p", "only", "table_99")
     assert r.returncode and "CoreaError: no table or figure 'table_99'" in r.stderr and not (out/"tables").exists()
+
+def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
+    "Whoever is let run with other versions than the pins finds them in the records' provenance, and in the table of what ran."
+    from dataclasses import replace
+    from corea import core
+    from corea.report import what_ran
+    st = study(load_records(folder), 20)
+    table = lambda provenance: what_ran(replace(st, records=replace(st.records, run={**st.records.run, "provenance": provenance}))).set_index("what").value
+    monkeypatch.setattr(core, "ROOT", tmp_path)
+    assert core.provenance()["other_versions"] == [] and "not as pinned" not in table(core.provenance())
+    (tmp_path/"constraints.txt").write_text("torch==0.1\npandas==0.1\n")
+    found = core.provenance()
+    assert [line.split()[0] for line in found["other_versions"]] == ["torch"] and found["other_versions"][0].endswith("instead of 0.1")
+    assert table(found)["not as pinned"] == found["other_versions"][0]
+    assert table(found | dict(gpus=["Card"]))["hardware"].endswith(", Card")
