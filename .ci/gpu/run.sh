@@ -83,7 +83,7 @@ install() {
     "$image" -m venv --without-pip --clear "$WORK/venv" || return 1
     "$image" -c 'import sys; print("\n".join(p for p in sys.path if p.endswith("-packages")))' >"$("$PY" -c 'import site; print(site.getsitepackages()[0])')/image.pth"
     for d in "$HERE"/part-*/ "$WORK/wheels"; do links+=(--find-links "$d"); done
-    "$image" -m pip --python "$PY" install --no-index --no-compile "${links[@]}" -e "$WORK/project[train]" papermill ipykernel nbclient nbformat \
+    timeout $((LIMIT - SECONDS - 15)) "$image" -m pip --python "$PY" install --no-index --no-compile "${links[@]}" -e "$WORK/project[train]" papermill ipykernel nbclient nbformat \
       jupyter_client nbdev execnb ghapi fastgit matplotlib seaborn scikit-learn mapie pytest hypothesis pyyaml gguf || return 1
     touch "$WORK/.installed"
   fi
