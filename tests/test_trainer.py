@@ -57,6 +57,52 @@ t.save_model = lambda m, k, path: os.kill(os.getpid(), signal.SIGKILL) if path.n
     assert start(tmp_path).wait() == 0
     same(unbroken, tmp_path)
 
+ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16')
+
+def test_rollouts_of_our_own_engine_survive_a_kill(tmp_path):
+    "Its seeds come from the step: the resumed run draws what the unbroken one drew."
+    run = lambda folder: subprocess.Popen([sys.executable, "-c", ENGINE, str(folder)], stderr=subprocess.DEVNULL)
+    whole, broken = tmp_path/"whole", tmp_path/"broken"
+    assert run(whole).wait() == 0
+    p, deadline = run(broken), time.time() + 120
+    while p.poll() is None and time.time() < deadline and not (broken/"checkpoint-2").exists(): time.sleep(0.01)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    assert run(broken).wait() == 0
+    same(whole, broken)
+
+def test_the_writer_is_the_policy_with_its_adapters_merged():
+    "What writes the rollouts gives the logits that training sees, also after the adapters have moved."
+    from types import SimpleNamespace
+    from peft import get_peft_model
+    from corea.trainer import Writer, adapters
+    cfg = load_profile("smoke", lora=4)
+    policy = get_peft_model(load_checkpoint(MODELS/"slm")[0], adapters(4)).eval()
+    trainer = SimpleNamespace(model=policy, accelerator=SimpleNamespace(unwrap_model=lambda model, **kw: model))
+    writer, ids = Writer(cfg, MODELS/"slm", 0), torch.arange(20)[None]
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for name, p in policy.named_parameters():
+                if "lora_" in name: p.normal_(0, .1)
+            torch.testing.assert_close(writer.model(trainer)(ids).logits, policy(ids).logits, atol=1e-4, rtol=1e-4)
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=8, max_size=8))
+def test_rows_of_like_length_are_the_same_rows(lengths):
+    "Each row keeps its tokens and its advantage; no part is wider than its longest row."
+    from corea.trainer import by_length
+    P, C = max(p for p, _ in lengths), max(c for _, c in lengths)
+    rows = [dict(prompt_mask=[0] * (P - p) + [1] * p, completion_mask=[1] * c + [0] * (C - c), prompt_ids=[0] * (P - p) + [10 * r + 1] * p,
+                 completion_ids=[10 * r + 2] * c + [0] * (C - c), advantages=float(r)) for r, (p, c) in enumerate(lengths)]
+    parts = [{k: torch.tensor([row[k] for row in rows[i:i + 4]]) for k in rows[0]} | dict(num_items_in_batch=7) for i in (0, 4)]
+    out, found = by_length(parts), {}
+    for part in out:
+        assert part["num_items_in_batch"] == 7 and len(part["advantages"]) == 4
+        assert part["prompt_mask"].sum(1).max() == part["prompt_ids"].shape[1] and part["completion_mask"].sum(1).max() == part["completion_ids"].shape[1]
+        for r, a in enumerate(part["advantages"].int().tolist()):
+            found[a] = part["prompt_ids"][r][part["prompt_mask"][r] == 1].tolist(), part["completion_ids"][r][part["completion_mask"][r] == 1].tolist()
+    assert found == {r: ([10 * r + 1] * p, [10 * r + 2] * c) for r, (p, c) in enumerate(lengths)}
+
 def test_half_written_checkpoint_is_not_trusted(tmp_path):
     (tmp_path/"checkpoint-2").mkdir()
     (tmp_path/"checkpoint-2"/"model.safetensors").write_bytes(b"half")

@@ -1,0 +1,63 @@
+"What 06b_warm cannot show by itself: fine-tuning survives a kill, examples and later questions have nothing in common."
+import os, signal, subprocess, sys, time
+from collections import Counter
+import pytest
+from scipy.stats import chisquare
+from corea.answer import grade, parse
+from corea.data import VALUES
+from corea.overlap import matches
+from corea.warm import asked_later, calculations, warm_rows
+
+have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
+
+@pytest.fixture(scope="module")
+def rows(): return warm_rows()
+
+@have_data
+def test_no_example_is_nearly_among_the_questions_asked_later(rows):
+    read = {r["id"].removeprefix("yes or no ") for r in rows}
+    later = asked_later(but=read)
+    assert not {q["id"] for q in later} & read
+    for a, b in ((rows, later), (later, rows)): assert matches(a, b).empty
+
+@have_data
+def test_confidences_mean_nothing(rows):
+    "Uniform over the eleven values, and alike for right-to-left traits that could give an answer away."
+    stated = [parse(r["reply"]).confidence for r in rows]
+    count = Counter(stated)
+    assert sorted(count) == [float(v) for v in VALUES]
+    assert chisquare(list(count.values())).pvalue > 1e-3
+    for trait in (lambda r: len(r["question"]) > 120, lambda r: r["kind"] == "steps"):
+        halves = [Counter(c for c, r in zip(stated, rows) if trait(r) == side) for side in (True, False)]
+        share = sum(halves[0].values()) / len(rows)
+        assert chisquare([halves[0][c] for c in sorted(count)], [count[c] * share for c in sorted(count)]).pvalue > 1e-3
+
+@have_data
+def test_replies_follow_the_grammar(rows):
+    assert all(parse(r["reply"]).status == "ok" for r in rows)
+
+@pytest.mark.parametrize("solution, gold, want", [
+    ("a <<1+2=3>>3 b <<3*2=6>>6", "6", "1+2=3 3*2=6"), ("a <<1+2=3>>3", "4", ""), ("none", "3", ""),
+    ("a <<__import__('os')=3>>3", "3", ""), ("a <<1+2=3>> b <<x=3>>", "3", ""), ("<<1+1=2>>" * 4, "2", "")])
+def test_calculations(solution, gold, want): assert calculations(solution, gold) == want
+
+RUN = """
+import sys
+from corea.core import MODELS
+from corea.generate import load_checkpoint
+from corea.warm import fine_tune, reply_rows
+tokenizer = load_checkpoint(MODELS/"slm")[1]
+rows = reply_rows(tokenizer, [dict(question=f"Work out {k} (a) + 2.", reply=rf" (a) + 2 = {k+2} \\boxed{{{k+2}}} \\confidence{{0.5}}") for k in range(24)])
+fine_tune(MODELS/"slm", rows, sys.argv[1], 1e-3, 2, 4, 0, save_every=2)
+"""
+
+def test_fine_tuning_survives_a_kill(tmp_path):
+    run = lambda folder: subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    whole, broken = tmp_path/"whole", tmp_path/"broken"
+    assert run(whole).wait() == 0
+    p, deadline = run(broken), time.time() + 120
+    while p.poll() is None and time.time() < deadline and not list(broken.glob("checkpoint-*")): time.sleep(0.01)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    assert run(broken).wait() == 0
+    assert (whole/"final"/"model.safetensors").read_bytes() == (broken/"final"/"model.safetensors").read_bytes()
