@@ -242,13 +242,13 @@ PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | 
 REAL = dict(
     slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(), seeds=(1,),
     datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
-    methods=("rlvr", "l1", "brier", "ceiling"), n_train=846, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
+    methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
     lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(50, 100), snapshot_questions=100, probe_questions=400,
     router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine")
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
     device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=300, n_test=709, samples=4, questions_per_step=16,
-    micro_batch=64, probe_questions=846, router_questions=320, router_samples=8, batch_size=1024, workers=6)
+    micro_batch=64, probe_questions=423, router_questions=320, router_samples=8, batch_size=1024, workers=6)
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DRAWS', 'LEAST', 'REFERENCES', 'World', 'read_world', 'question_weights', 'seed_weights', 'per_set', 'ranking',
            'too_few', 'Found', 'found', 'added_ranking', 'ranking_verdict', 'share_of_way', 'ratios', 'costs', 'earned',
-           'settled']
+           'settled', 'h4_verdict', 'verdicts']
 
 # %% ../nbs/13_real.ipynb #823b54e0
 import json
@@ -204,3 +204,32 @@ def settled(
     fifth = max(1, len(log) // 5)
     last, before = log.auroc.iloc[-fifth:].mean(), log.auroc.iloc[-2 * fifth:-fifth].mean()
     return Found(last - before, before, last)
+
+# %% ../nbs/13_real.ipynb #13ea1002
+def h4_verdict(
+    earnings # as from `earned`
+) -> str: # holds, no or cannot be told, at the middle price ratio
+    "What H4 comes to."
+    lies = {earnings.lies.iloc[len(earnings) // 2], earnings.coin_lies.iloc[0]}
+    return "holds" if lies == {"above"} else "no" if "below" in lies else "cannot be told"
+
+def verdicts(
+    world, cfg, draws=DRAWS # a `World` with base, rlvr, l1 and llm; configuration; draws
+) -> pd.DataFrame: # hypothesis, where, what, value, low, high, verdict, trainings
+    "H1 to H4 by the rules that were written down."
+    weights, rows = question_weights(world, "test", draws), []
+    def told(name, where, what, number, verdict):
+        rows.append(dict(hypothesis=name, where=where, what=what, **dict(zip(("value", "low", "high"), number)), verdict=verdict,
+                         trainings=len(world.seeds["l1"])))
+    for domain in ("in_domain", "ood_math", "ood_nonmath"):
+        name, few = "H1" if domain == "in_domain" else "H2", [m for m in ("base", "rlvr", "l1") if too_few(world, m, domain)]
+        gaps = added_ranking(world, domain, weights)
+        verdict = f"cannot be told: too few right or wrong answers ({', '.join(few)})" if few else ranking_verdict(gaps)
+        for g in gaps.itertuples(): told(name, domain, f"AUROC of L1's {g.score} above {g.against}'s", (g.value, g.low, g.high), verdict)
+    for w in share_of_way(world, "in_domain", weights).itertuples():
+        verdict = "passes" if w.passes else dict(above="at least half", below="no").get(w.lies, "cannot be told")
+        told("H3", "in_domain", f"{w.score}, way to {w.reference}", (w.value, w.low, w.high), verdict)
+    earnings = earned(world, cfg, weights, thresholds=min(200, draws))
+    for e in earnings.itertuples(): told("H4", "in_domain", f"points over the chord, price ratio {e.ratio}", (e.gain, e.low, e.high), h4_verdict(earnings))
+    told("H4", "in_domain", "points over a coin", (earnings.over_coin[0], earnings.coin_low[0], earnings.coin_high[0]), h4_verdict(earnings))
+    return pd.DataFrame(rows)
