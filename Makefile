@@ -94,7 +94,7 @@ readme: $(STAMP)  ## README.md from the outputs stored in nbs/index.ipynb, which
 base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
 	@$(BIN)/corea-base
 
-SETS := benchmarks/real_sets.py benchmarks/overlap.py benchmarks/grading.py benchmarks/unevaluated.py
+SETS := benchmarks/real_step.py benchmarks/real_sets.py benchmarks/overlap.py benchmarks/grading.py benchmarks/unevaluated.py
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
 	@for f in $(filter-out $(SETS),$(wildcard benchmarks/*.py)); do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
 

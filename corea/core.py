@@ -247,7 +247,7 @@ REAL = dict(
     router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine")
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
-    device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=300, n_test=709, samples=4, questions_per_step=16,
+    device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200, n_test=500, questions_per_step=16,
     micro_batch=64, probe_questions=423, router_questions=320, router_samples=8, batch_size=1024, workers=6)
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)

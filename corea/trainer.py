@@ -102,7 +102,7 @@ class Writer:
     ): # a plain model in evaluation, with the policy's weights
         "What writes: the policy itself where it is plain already, a copy kept up to date elsewhere."
         import torch
-        policy, cfg = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), self.cfg
+        policy, cfg = trainer.accelerator.unwrap_model(trainer.model), self.cfg
         kind = getattr(torch, cfg.precision or ("bfloat16" if cfg.device == "cuda" else "float32"))
         if not cfg.lora and policy.dtype == kind: return policy
         if self.copy is None: self.copy, _ = load_checkpoint(self.start, policy.device, cfg.precision)
