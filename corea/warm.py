@@ -199,6 +199,7 @@ def warm_rows(
     kinds = {"problem": problems, "retold": retold, "gsm8k": r.sample(gsm8k, how.gsm8k), "sum": [bare_sum(r) | dict(id=f"sum-{k}") for k in range(how.sums)],
              "letter": list(map(boxed, options)), "yes or no": list(map(boxed, yes_or_no))}
     rows = [x | dict(kind=kind) for kind, some in kinds.items() for x in some]
+    for x in rows: x["id"] = x["id"].replace("commonsenseqa", "commonsenseqa-train") if x["kind"] == "letter" else x["id"]
     for x in rows: x["reply"] += rf" \confidence{{{r.choice(VALUES)}}}"
     own = {x["id"] for x in load_questions("arithmetic", "train")[-how.problems:]} | {x["id"] for x in yes_or_no}
     return without_twins(r.sample(rows, len(rows)), asked_later(own))

@@ -1,12 +1,14 @@
 "What 06b_warm cannot show by itself: fine-tuning survives a kill, examples and later questions have nothing in common."
-import os, signal, subprocess, sys, time
+import os, re, signal, subprocess, sys, time
 from collections import Counter
+from decimal import Decimal
 import pytest
 from scipy.stats import chisquare
-from corea.answer import grade, parse
-from corea.data import VALUES
+from corea.answer import parse
+from corea.core import load_profile
+from corea.data import VALUES, load_questions
 from corea.overlap import matches
-from corea.warm import asked_later, calculations, warm_rows
+from corea.warm import WarmStart, asked_later, calculations, warm_rows, worked
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
@@ -15,9 +17,12 @@ def rows(): return warm_rows()
 
 @have_data
 def test_no_example_is_nearly_among_the_questions_asked_later(rows):
-    read = {r["id"].removeprefix("yes or no ") for r in rows}
-    later = asked_later(but=read)
-    assert not {q["id"] for q in later} & read
+    how = WarmStart()
+    own = load_questions("arithmetic", "train")[-how.problems:] + load_questions("strategyqa", "calibration")[-how.strategy:]
+    later = asked_later(but={q["id"] for q in own})
+    rewarded = load_questions("arithmetic", "train", load_profile("real").n_train)
+    assert {q["id"] for q in rewarded} <= {q["id"] for q in later} and not {q["id"] for q in later} & {r["id"].split()[0] for r in rows}
+    assert {q["id"] for q in load_questions("strategyqa", "calibration", load_profile("real-gpu").n_calibration)} <= {q["id"] for q in later}
     for a, b in ((rows, later), (later, rows)): assert matches(a, b).empty
 
 @have_data
@@ -27,7 +32,7 @@ def test_confidences_mean_nothing(rows):
     count = Counter(stated)
     assert sorted(count) == [float(v) for v in VALUES]
     assert chisquare(list(count.values())).pvalue > 1e-3
-    for trait in (lambda r: len(r["question"]) > 120, lambda r: r["kind"] == "steps"):
+    for trait in (lambda r: len(r["question"]) > 120, lambda r: r["kind"] == "retold"):
         halves = [Counter(c for c, r in zip(stated, rows) if trait(r) == side) for side in (True, False)]
         share = sum(halves[0].values()) / len(rows)
         assert chisquare([halves[0][c] for c in sorted(count)], [count[c] * share for c in sorted(count)]).pvalue > 1e-3
@@ -35,6 +40,18 @@ def test_confidences_mean_nothing(rows):
 @have_data
 def test_replies_follow_the_grammar(rows):
     assert all(parse(r["reply"]).status == "ok" for r in rows)
+
+@have_data
+def test_retold_problems_have_their_answers(rows):
+    "Each step of each reply, by another way of calculating."
+    for r in rows:
+        for step in re.findall(r"(-?[\d.]+)([-+*/])(-?[\d.]+)=(-?[\d.]+)(?= |$)", r["reply"].split(r" \boxed")[0]) if r["kind"] == "retold" else ():
+            a, sign, b, c = step
+            assert dict(zip("+-*/", (Decimal(a) + Decimal(b), Decimal(a) - Decimal(b), Decimal(a) * Decimal(b), Decimal(a) / Decimal(b))))[sign] == Decimal(c)
+            assert int(c) > 0
+
+@pytest.mark.parametrize("equation", ["__import__('os').system('true')", "x=" + "(" * 50 + "1", "9**9**9", "1/0", "x=", "", "1e999+1", "a" * 10**6])
+def test_equations_of_others_are_not_run(equation): assert worked(equation) == ""
 
 @pytest.mark.parametrize("solution, gold, want", [
     ("a <<1+2=3>>3 b <<3*2=6>>6", "6", "1+2=3 3*2=6"), ("a <<1+2=3>>3", "4", ""), ("none", "3", ""),
