@@ -193,7 +193,7 @@ PAPER = {
     "router_epochs": ("2", "2 epochs (4.2), of 25 times as many questions"),
     "ceiling_questions": ("-", "ours: what the confidence could say, were it told the solve rates"),
     "ceiling_lr": ("-", "ours"),
-    "precision": ("bfloat16", "framework default"),
+    "precision": ("-", "framework default: bfloat16, as here on a GPU"),
     "engine": ("vllm", "the framework's (4.4); transformers for models that fit a laptop"),
     "llm_server": ("-", "ours: a large model that is already served need not be loaded again"),
     "llm_training": ("50 steps", "the Baseline LLM is trained with RLCC-L1 (4.2), for 50 steps (4.4); the miniature's comes trained"),
@@ -243,12 +243,13 @@ REAL = dict(
     slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(), seeds=(1,),
     datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
     methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
-    lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(50, 100), snapshot_questions=100, probe_questions=400,
+    lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(), snapshot_questions=100, ceiling_questions=423, probe_questions=400,
     router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine")
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
     device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200, n_test=500, questions_per_step=16,
-    micro_batch=64, probe_questions=423, router_questions=320, router_samples=8, batch_size=1024, workers=6)
+    micro_batch=64, probe_questions=423, router_questions=320, router_samples=8, router_lora=16,
+    batch_size=512, workers=6)
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 

@@ -23,12 +23,12 @@ from .core import (ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, appe
 from .data import public_text, set_name
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
-from .plan import chains, check_run, config_for, fit, how_many, training, weight, work_of
+from .plan import chains, check_run, config_for, fit, how_many, size, training, weight, work_of
 from .published import find_dataset, load_questions
 from .recorded_engine import records_sha256
 from .server import engine_for, is_recorded
 from .trainer import find_model, train_grpo
-from .warm import MADE, confidence_rows, fine_tune, recipe_key, warm_start
+from .warm import MADE, WarmStart, confidence_rows, fine_tune, recipe_key, warm_start
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
 class LazyEngine:
@@ -276,7 +276,7 @@ def run_chain(
         own = config_for(cfg, name)
         send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts * weight(name, "rollouts"))
         lesson, tick, answers = training(cfg, name, method), lambda n: send(n * weight(name)), root/"answers"/name
-        if lesson and method == CEILING:
+        if lesson and lesson[1] == CEILING:
             with clock("train"): path = teach_ceiling(own, lesson[0], name, seed, answers, root/"train"/name, tick)
         elif lesson:
             start, reward = lesson
@@ -294,7 +294,7 @@ def run_chain(
                         root/"snapshots"/name/"step-0000.jsonl", cfg.samples, cfg.eval_temperature, cfg.max_completion, tick=tick)
         if method == "rlvr":
             with clock("teach probe and router"): teach_scores(cfg, path, seed, *lessons, answers)
-        if method not in (None, "control", CEILING):
+        if method not in (None, "control") and lesson[1] != CEILING:
             with clock("ask snapshots"): ask_snapshots(own, name, root/"train"/name, root/"snapshots"/name, tick)
     return name
 
@@ -378,6 +378,9 @@ def prepare(
 ) -> None: # once, whoever asks
     "Make the starting model that a configuration names, if it is one that is made here."
     if MADE not in {config_for(cfg, name).slm for name, *_ in chains(cfg)}: return
+    most = max(cfg.n_train, cfg.probe_questions, cfg.router_questions, cfg.ceiling_questions)
+    if cfg.train_set == "arithmetic" and most + WarmStart().problems > (n := size(cfg.train_set, "train", 10**9)):
+        raise CoreaError(f"{most} of the {n} training questions of arithmetic are wanted, {WarmStart().problems} have warmed {MADE} up: ask for fewer")
     with locked(ARTIFACTS/"models"/".lock"): warm_start(device=cfg.device)
 
 def identity(

@@ -359,6 +359,7 @@ def read_prompts(
 ): # a cache that holds all but the last column of each row; None if no two rows are equal
     "Read each distinct prompt once."
     import torch
+    if getattr(model.config, "layer_types", None) and {*model.config.layer_types} - {"full_attention", "sliding_attention"}: return None
     distinct, of_row = ids.unique(dim=0, return_inverse=True)
     if len(distinct) == len(ids) or ids.shape[1] < 2: return None
     first = torch.stack([(of_row == k).nonzero()[0, 0] for k in range(len(distinct))])
@@ -461,11 +462,11 @@ def taken_branches(
 ) -> dict: # (row, inner node) -> dict id -> log p
     "What the sampling pass has seen of the tree of values."
     wanted, nodes, found = sorted({t for p in paths.values() for t in p}), inner_nodes(paths), {}
-    steps = drawn.others.shape[1]
+    steps, others = drawn.others.shape[1], drawn.others.tolist()
     for r, (row, k) in enumerate(zip(drawn.rows, marks)):
         for node in nodes if k else ():
             at = k + len(node)
-            if at < steps and tuple(row[k:at]) == node: found[r, node] = dict(zip(wanted, drawn.others[r, at].tolist()))
+            if at < steps and tuple(row[k:at]) == node: found[r, node] = dict(zip(wanted, others[r][at]))
     return found
 
 def other_branches(
@@ -474,8 +475,10 @@ def other_branches(
 ) -> dict: # the same for the rest, as far as the cache reaches
     "What lies behind the mark where the sampling pass did not go: a few tokens put behind the cache of all rows."
     import torch
+    from transformers.cache_utils import DynamicLayer
     nodes, more, cache = inner_nodes(paths), {}, drawn.cache
-    if cache is None or any(cache.is_sliding): return more
+    wanted = sorted({t for p in paths.values() for t in p})
+    if cache is None or {type(layer) for layer in cache.layers} != {DynamicLayer}: return more      # others cannot be cut back
     width, device = drawn.mask.shape[1], drawn.mask.device
     kept = cache.get_seq_length() - width       # written tokens in the cache
     at = torch.tensor([k or 0 for k in marks], device=device)
@@ -490,9 +493,8 @@ def other_branches(
                            attention_mask=torch.cat([seen, torch.ones_like(ids)], 1),
                            position_ids=seen.sum(1, keepdim=True) + torch.arange(len(leaf), device=device)).logits
         cache.crop(-len(leaf))
-        logp = logits[lacking].float().log_softmax(-1)
-        for r, lp in zip(lacking, logp):
-            for m in inside: more[r, m] = {t: lp[len(m) - 1, t].item() for t in nodes[m]}
+        logp = logits[lacking].float().log_softmax(-1)[..., wanted].tolist()
+        for r, lp in zip(lacking, logp): more |= {(r, m): dict(zip(wanted, lp[len(m) - 1])) for m in inside}
     return more
 
 class TransformersEngine(Engine):

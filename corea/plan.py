@@ -25,7 +25,7 @@ from .server import address, is_recorded
 def chains(
     cfg # `corea.core.Config`
 ) -> list: # of (model name, method, seed); method None is asked as it is
-    "What a profile runs, longest first."
+    "What a profile runs: what is only asked, then what is trained, longest first."
     trained = [(f"{m}-s{s}", m, s) for m in cfg.methods for s in cfg.seeds]
     trained += [(f"control-s{s}", "control", s) for s in cfg.control_seeds]
     bases = ["base"]
@@ -33,7 +33,7 @@ def chains(
         own = config_for(cfg, f"@{v}")
         trained += [(f"{m}@{v}-s{s}", f"{m}@{v}", s) for m in own.methods for s in own.seeds]
         if own.slm != cfg.slm: bases.append(f"base@{v}")
-    return [("llm", None, 0), *sorted(trained, key=lambda c: (c[1] != "rlvr", -config_for(cfg, c[0]).rollouts)), *((b, None, 0) for b in bases)]
+    return [("llm", None, 0), *((b, None, 0) for b in bases), *sorted(trained, key=lambda c: (c[1] != "rlvr", -config_for(cfg, c[0]).rollouts))]
 
 def config_for(
     cfg, name # `corea.core.Config`; a model's name, or its method
@@ -78,10 +78,11 @@ def completions(
     rows, home = [], cfg.train_set
     for name, method, _ in chains(cfg):
         own = config_for(cfg, name)
-        asked = own.ceiling_questions if method == CEILING else own.steps * own.questions_per_step
+        told = str(method).partition("@")[0] == CEILING
+        asked = own.ceiling_questions if told else own.steps * own.questions_per_step
         if training(cfg, name, method): rows.append((name, "rollouts", home, asked * own.rollouts))
         rows += [(name, split, d, n * cfg.samples) for split, sets in how_many(cfg).items() for d, n in sets.items()]
-        seen = 1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control", CEILING) else 0
+        seen = 1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control") and not told else 0
         rows.append((name, "snapshots", home, seen * size(home, "test", cfg.snapshot_questions) * cfg.samples))
         if method == "rlvr":
             rows += [(name, "probe", home, cfg.probe_questions), (name, "router", home, cfg.router_questions * cfg.router_samples)]

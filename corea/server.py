@@ -318,5 +318,7 @@ def engine_for(
         if not llm: raise CoreaError(f"{path} is a large model out of its records: it can be llm, not slm")
         own = MODELS/cfg.slm if (MODELS/cfg.slm).is_dir() else cfg.slm  # whose tokens are counted
         return import_module("corea.recorded_engine").RecordedEngine(path, **dict(tokenizer=own, batch_size=cfg.batch_size) | kw)
-    if cfg.engine == "vllm": return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel) | kw)
+    if cfg.engine == "vllm":
+        kind = dict(dtype=cfg.precision) if cfg.precision else {}
+        return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel) | kind | kw)
     return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, precision=cfg.precision, **kw)

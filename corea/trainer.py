@@ -95,7 +95,14 @@ class Writer:
     "Writes the rollouts of a training, for `GRPOTrainer(rollout_func=...)`."
     def __init__(self,
         cfg, start, seed # configuration; the model that training began with; training seed
-    ): self.cfg, self.start, self.seed, self.copy = cfg, start, seed, None
+    ): self.cfg, self.start, self.seed, self.copy, self.base = cfg, start, seed, None, None
+
+    def whole(self,
+        names, device # of weights; where they go
+    ) -> dict: # name -> float32 tensor
+        "The weights under the adapters as they were read: added in 16 bits, a young adapter would be rounded away."
+        model, _ = load_checkpoint(self.start, precision="float32")
+        return {name: p.detach().to(device) for name, p in model.named_parameters() if name in names}
 
     def model(self,
         trainer # whose policy is wanted
@@ -112,10 +119,9 @@ class Writer:
                 for name, p in policy.named_parameters(): own[name].copy_(p)
                 return self.copy
             from peft.tuners.tuners_utils import BaseTunerLayer
-            for name, layer in policy.get_base_model().named_modules():
-                if isinstance(layer, BaseTunerLayer):
-                    weight = layer.get_base_layer().weight
-                    own[f"{name}.weight"].copy_(weight + layer.get_delta_weight("default").to(weight.dtype))
+            layers = {f"{name}.weight": x for name, x in policy.get_base_model().named_modules() if isinstance(x, BaseTunerLayer)}
+            if not self.base: self.base = self.whole(layers, policy.device)
+            for name, layer in layers.items(): own[name].copy_(self.base[name] + layer.get_delta_weight("default").float())
         return self.copy
 
     def __call__(self,
@@ -326,9 +332,10 @@ def train_part(
     if cfg.processes > 1 and cfg.device == "cpu": torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
     rewards = make_rewards(job["method"])
     args.reward_weights = list(cfg.reward_weights[:len(rewards)])
+    if cfg.processes == 1: args._n_gpu = min(1, args.n_gpu)     # else every card in sight would be given a share of each batch
     policy, tokenizer = load_checkpoint(job["start"], precision="float32")
     if cfg.rollouts_by == "engine": os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")     # it warns that its hook may change
-    if cfg.lora and cfg.device == "cuda": policy = policy.to(torch.bfloat16)
+    if cfg.lora and cfg.device == "cuda" and cfg.precision != "float32": policy = policy.to(torch.bfloat16)
     if cfg.rollouts_by == "colocate":
         room = min(cards())
         args.vllm_gpu_memory_utilization = vllm_memory(policy.num_parameters(), cfg.tensor_parallel, room) / room

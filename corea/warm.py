@@ -16,10 +16,10 @@ from pathlib import Path
 from .answer import INSTRUCTION
 from .core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_atomic
 from .data import VALUES, find_dataset, load_questions
-from .generate import MARK, encode, load_checkpoint, value_paths
+from .generate import MARK, encode, free_memory, load_checkpoint, value_paths
 from .published import PUBLISHED, raw_rows, read_gsm8k
 from .trainer import resume_point, save_model
-from .zero_shot import COMMONSENSE_TRAIN, rows_of, without_twins
+from .zero_shot import COMMONSENSE_TRAIN, rows_of, without_retold
 from transformers import TrainerCallback
 
 # %% ../nbs/06b_warm.ipynb #89262500
@@ -150,7 +150,7 @@ def calculations(
 class WarmStart:
     "How the model learns the grammar."
     problems: int = 423          # of arithmetic's training questions, the last; the reward has the others
-    retold: int = 4              # times that each is told with other numbers
+    retold: int = 6              # times that each is told with other numbers
     gsm8k: int = 160             # short solutions
     sums: int = 160              # bare ones
     commonsense: int = 120       # with lettered options
@@ -181,7 +181,7 @@ def asked_later(
 
 def warm_rows(
     how=WarmStart() # how many of what
-) -> list: # of dicts id, question, reply, kind; without those that are nearly among `asked_later`
+) -> list: # of dicts id, question, reply, kind; without those that are nearly among `asked_later`, or are so but for their numbers
     "Questions and replies, each with a confidence that means nothing."
     r, gsm8k = random.Random(f"warm start {how.seed}"), []
     for i, row in enumerate(raw_rows(PUBLISHED["gsm8k"].splits["calibration"].source)):
@@ -202,7 +202,7 @@ def warm_rows(
     for x in rows: x["id"] = x["id"].replace("commonsenseqa", "commonsenseqa-train") if x["kind"] == "letter" else x["id"]
     for x in rows: x["reply"] += rf" \confidence{{{r.choice(VALUES)}}}"
     own = {x["id"] for x in load_questions("arithmetic", "train")[-how.problems:]} | {x["id"] for x in yes_or_no}
-    return without_twins(r.sample(rows, len(rows)), asked_later(own))
+    return without_retold(r.sample(rows, len(rows)), asked_later(own))
 
 # %% ../nbs/06b_warm.ipynb #76c62a81
 class MarksWhole(TrainerCallback):
@@ -230,11 +230,14 @@ def fine_tune(
                      dataset_kwargs=dict(skip_prepare_dataset=True), train_sampling_strategy="group_by_length",
                      use_cpu=device == "cpu", bf16=device != "cpu", gradient_checkpointing=False, save_strategy="steps",
                      save_steps=save_every, save_total_limit=1, logging_steps=5, report_to="none", dataloader_num_workers=0)
+    args._n_gpu = min(1, args.n_gpu)     # one card, however many there are: the batch is what the recipe says
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[MarksWhole()])
     trainer.train(resume_from_checkpoint=resume_point(out, 1))
     write_atomic(out/"log.jsonl", "".join(json.dumps(x) + "\n" for x in trainer.state.log_history))
     save_model(model, tokenizer, out/"final")
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)
+    del trainer, model
+    free_memory()
     return out/"final"
 
 def reply_rows(
@@ -252,7 +255,8 @@ def recipe_key(
     how=WarmStart() # the recipe
 ) -> str: # a digest of all that decides the model, but for the machine
     "What tells one warm start from another."
-    return digest([asdict(how), WHEEL_SHA256, CHAT])
+    sets = ["gsm8k", "arithmetic", "strategyqa", *load_profile("real").datasets]
+    return digest([asdict(how), WHEEL_SHA256, CHAT, INSTRUCTION, [find_dataset(d).revision for d in sets]])
 
 def warm_start(
     how=WarmStart(),       # the recipe
@@ -266,7 +270,7 @@ def warm_start(
     start, rows = pretrained(folder/"smollm2"), warm_rows(how)
     from transformers import AutoTokenizer
     taught = fine_tune(start, reply_rows(AutoTokenizer.from_pretrained(start), rows), folder/f"warm-{key}", how.lr, how.epochs,
-                       how.batch, how.seed, device)
+                       how.batch, how.seed, device, 40 if device == "cpu" else 10**6)     # on a card it takes less time than saving
     shutil.rmtree(made, ignore_errors=True)
     model, tokenizer = load_checkpoint(taught, precision="float32")
     save_model(model, tokenizer, made)

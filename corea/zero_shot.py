@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FILES', 'COMMONSENSE_TRAIN', 'ARITHMETIC', 'SHARES', 'ASKED', 'DEV', 'ANSWERED', 'whole_number', 'read_mawps',
            'read_svamp', 'read_aqua', 'read_stem', 'read_bigbench', 'shuffle_options', 'read_template', 'read_steps',
-           'SetFile', 'values_of', 'rows_of', 'split_by_digest', 'without_twins', 'drawn_apart', 'Places',
-           'AnsweredSet']
+           'SetFile', 'values_of', 'rows_of', 'split_by_digest', 'without_twins', 'stories', 'without_retold',
+           'drawn_apart', 'Places', 'AnsweredSet']
 
 # %% ../nbs/01c_zero_shot.ipynb #e400e363
-import json
+import json, re
 from dataclasses import dataclass
 from functools import lru_cache
 from os import environ
@@ -216,6 +216,19 @@ def without_twins(
         rows = [r for r in rows if r["id"] not in found]
     return rows
 
+def stories(
+    rows # dicts with `question`
+) -> list: # the same, every number in a question replaced by one and the same word
+    "What is left of questions when their numbers do not count."
+    return [r | dict(question=re.sub(r"\d+(?:[.,]\d+)*", "number", r["question"])) for r in rows]
+
+def without_retold(
+    rows, others # dicts with `id` and `question`
+) -> list: # as `without_twins`
+    "Rows that another list has not, nor nearly, nor with other numbers."
+    left = {r["id"] for r in without_twins(stories(without_twins(rows, others)), stories(others))}
+    return [r for r in rows if r["id"] in left]
+
 def drawn_apart(
     name,    # of the draw: arithmetic, or a file that is none of its parts
     rows,    # of its files, in order
@@ -227,8 +240,9 @@ def drawn_apart(
         seen = splits["calibration"] + splits["test"]
         splits["train"] = without_twins(splits["train"], seen)
         splits["calibration"] = without_twins(splits["calibration"], splits["test"])
+        for k in ("calibration", "test"): splits[k] = without_retold(splits[k], splits["train"])
         splits["train"], splits["dev"] = splits["train"][:-DEV], splits["train"][-DEV:]
-    else: splits = {k: without_twins(v, train) for k, v in splits.items()}
+    else: splits = {k: without_retold(v, train) for k, v in splits.items()}
     at = {r["id"]: i for i, r in enumerate(rows)}
     return {k: [at[r["id"]] for r in v] for k, v in splits.items()}
 

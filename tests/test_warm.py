@@ -8,6 +8,7 @@ from corea.answer import parse
 from corea.core import load_profile
 from corea.data import VALUES, load_questions
 from corea.overlap import matches
+from corea.zero_shot import stories
 from corea.warm import WarmStart, asked_later, calculations, warm_rows, worked
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
@@ -23,7 +24,7 @@ def test_no_example_is_nearly_among_the_questions_asked_later(rows):
     rewarded = load_questions("arithmetic", "train", load_profile("real").n_train)
     assert {q["id"] for q in rewarded} <= {q["id"] for q in later} and not {q["id"] for q in later} & {r["id"].split()[0] for r in rows}
     assert {q["id"] for q in load_questions("strategyqa", "calibration", load_profile("real-gpu").n_calibration)} <= {q["id"] for q in later}
-    for a, b in ((rows, later), (later, rows)): assert matches(a, b).empty
+    for a, b in ((rows, later), (later, rows), (stories(rows), stories(later)), (stories(later), stories(rows))): assert matches(a, b).empty
 
 @have_data
 def test_confidences_mean_nothing(rows):

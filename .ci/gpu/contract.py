@@ -19,8 +19,8 @@ QUESTIONS, TOKENS, STEPS = 16, 48, 3
 
 def engine_on(checkpoint, device, dtype, batch_size=256):
     "An engine that holds its weights as `dtype`."
-    model, tokenizer = load_checkpoint(checkpoint, device)
-    return TransformersEngine(model.to(dtype), tokenizer, batch_size=batch_size)
+    model, tokenizer = load_checkpoint(checkpoint, device, str(dtype).removeprefix("torch."))
+    return TransformersEngine(model, tokenizer, batch_size=batch_size)
 
 def greedy(engine, questions):
     "Each question's most likely answer."

@@ -26,7 +26,7 @@ exec > >(tee -a "$OUT/$PART.log") 2>&1
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 
 pack() {    # what is there now, weights left out, in files of at most 15 MB
-  tar -C "$WORK" --exclude='*.safetensors' --exclude='*.pt' --exclude='*.pth' --exclude='*.bin' -czf - "left/$PART" artifacts 2>/dev/null |
+  tar -C "$WORK" --exclude='*.safetensors' --exclude='*.pt' --exclude='*.pth' --exclude='*.bin' --exclude=artifacts/weights -czf - "left/$PART" artifacts 2>/dev/null |
     split -b 15000000 -d -a 2 - "$OUT/.$PART.tar.gz."
   rm -f "$OUT/$PART".tar.gz.*
   for f in "$OUT"/."$PART".tar.gz.*; do mv -f "$f" "$OUT/$(basename "$f" | cut -c2-)"; done
