@@ -1,6 +1,8 @@
 "The report is drawn for whatever data sets a run has, in whatever order, and without whatever it did not run."
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
+import corea.published, corea.zero_shot     # so that what they register is known before
+from corea import data
 from corea.cascade import Price
 from corea.core import load_profile
 from corea.data import DATASETS, register
@@ -18,9 +20,13 @@ REAL = dict(control_seeds=(), seeds=(1,), slm_size=.135, llm_size=175, train_set
 
 @pytest.fixture(scope="module", autouse=True)
 def sets():
-    "Sets that are known by name only; two stand for sets of the paper."
+    "Sets that are known by name only, for the time of this file; two stand for sets of the paper."
+    known = dict(data._registered)
     for name, (domain, paper) in SEVEN.items():
         register(SimpleNamespace(name=name, domain=domain, kind="exact", paper=paper, revision="1", rows=lambda split: []))
+    yield
+    data._registered.clear()
+    data._registered.update(known)
 
 def study_of(folder, cfg, quiet=()):
     "A study of made-up records, in which the models that `quiet` names state nothing, and the LLM answers the same each time."
