@@ -21,7 +21,7 @@ mkdir -p "$WORK/left/$PART" "$WORK/artifacts" "$OUT"
 LEFT=$WORK/left/$PART       # what the steps of this part leave
 DEVICE=${DEVICE:-cuda}
 export LEFT DEVICE OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONHASHSEED=0 HF_HUB_OFFLINE=1 PIP_NO_INDEX=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-export COREA_ANY_VERSIONS=1 COREA_ARTIFACTS=$WORK/artifacts COREA_DATA=$WORK/data TQDM_MININTERVAL=10
+export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True COREA_ANY_VERSIONS=1 COREA_ARTIFACTS=$WORK/artifacts COREA_DATA=$WORK/data TQDM_MININTERVAL=10
 exec > >(tee -a "$OUT/$PART.log") 2>&1
 say() { printf '%4d s  %s\n' "$SECONDS" "$*"; }
 
