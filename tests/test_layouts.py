@@ -15,7 +15,9 @@ from fixed_rollouts import install
 from processes import gone
 
 HERE = Path(__file__).parent
-CLOSE, MOVED = 1e-5, 2e-4   # weights of two layouts differ by less than the one, and training moves them by more than the other
+# Of two layouts, all weights but one in a thousand differ by less than the first, none by more than the second, and training moves them by more than the
+# third. Sums come in another order, and Adam makes much of that where a gradient is next to nothing.
+CLOSE, LOOSE, MOVED = 1e-5, 1e-4, 2e-4
 
 def config(**changes):
     small = dict(steps=2, questions_per_step=4, snapshots=(), save_every=1, warmup_steps=0, kl=0.01, entropy=0.01)
@@ -43,11 +45,14 @@ def alone(tmp_path_factory):
     "What one process does at one go."
     with pytest.MonkeyPatch.context() as m: return training(tmp_path_factory.mktemp("alone"), m)()
 
-def apart(a, b): return max((a[k] - b[k]).abs().max() for k in a)
+def apart(a, b, share=1.):
+    "The largest difference, or the one that a share of the weights keeps within."
+    gaps = torch.cat([(a[k] - b[k]).abs().ravel() for k in a])
+    return gaps.max() if share == 1 else gaps.quantile(share)
 
 def same(one, other):
     assert [(r["rewards"], r["advantages"]) for r in one[1]] == [(r["rewards"], r["advantages"]) for r in other[1]]
-    assert one[0].keys() == other[0].keys() and apart(one[0], other[0]) < CLOSE
+    assert one[0].keys() == other[0].keys() and apart(one[0], other[0], .999) < CLOSE and apart(one[0], other[0]) < LOOSE
 
 def start(): return load_file(Path(trainer.find_model("slm"))/"model.safetensors")
 
