@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'NUMBERS', 'LABELS', 'System', 'paper_numbers',
            'paper_value', 'paper_pool', 'paper_set', 'sets_arranged', 'stand_ins', 'sets_apart', 'home_set', 'made_up',
-           'made_up_records', 'read_table', 'Records', 'config_of', 'check_cells', 'load_records']
+           'made_up_records', 'read_table', 'Records', 'config_of', 'check_cells', 'ToldSet', 'introduce',
+           'load_records']
 
 # %% ../nbs/09a_records.ipynb #20b9034c
 import dataclasses, json, re, zlib
@@ -16,6 +17,7 @@ import numpy as np, pandas as pd
 from .core import FIGURES, Config, CoreaError, load_profile, thawed, write_atomic
 from .plan import chains, config_for
 from .data import set_name
+from .data import register
 from .published import find_dataset
 
 # %% ../nbs/09a_records.ipynb #1281576c
@@ -267,6 +269,28 @@ def check_cells(
                 if not f[["question_id", "sample"]].equals(first[["question_id", "sample"]]):
                     raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of {d}: run both again")
 
+@dataclass(frozen=True)
+class ToldSet:
+    "A data set of which records tell and nobody else: the file that it was read from may be gone, or lie elsewhere."
+    name: str
+    domain: str
+    kind: str = "math"
+    paper: str = ""
+    revision: str = ""
+
+def introduce(
+    names, folder # of data sets; the records of a run
+) -> None: # `CoreaError` if a table cannot be read
+    "Make the sets known by name of which only the records can tell."
+    unknown = []
+    for d in names:
+        try: find_dataset(d)
+        except CoreaError: unknown.append(d)
+    if not unknown or not (tables := sorted(p for p in Path(folder).glob("*.csv.gz") if not p.name.startswith(("steps_", "texts_")))): return
+    told = read_table(tables[0]).groupby("dataset").domain.first()
+    for d in unknown:
+        if d in told: register(ToldSet(d, told[d]))
+
 def load_records(
     folder,      # with run.json and the tables
     profile=None # that they must come from
@@ -280,6 +304,7 @@ def load_records(
         raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
+    introduce(config_of(run).datasets, folder)
     cfg = sets_arranged(config_of(run))
     def files(prefix, ending): # model -> file; what else lies in the folder is left from another run
         paths = {m: folder/f"{prefix}{m}{ending}" for m in sorted(m for m, *_ in chains(cfg))}
