@@ -71,6 +71,8 @@ correct | int64 | 1 if the answer was graded right
 confidence | float64 | as stated by the model, in [0, 1]; empty if missing or out of range
 expected_confidence | float64 | mean of the distribution over the confidences that could have been stated
 avg_prob | float64 | mean probability of the sampled tokens
+reply_logprob | float64 | mean log-probability of the tokens before the confidence; empty in runs from before it was kept
+reply_logprob_sum | float64 | their sum
 probe | float64 | confidence by a probe on the hidden states; RLVR models only
 router | float64 | confidence by a router that sees the question only; RLVR models only
 parse_status | str | ok, or what was wrong with the form of the answer
@@ -87,6 +89,7 @@ pass_at_1 | float64 | share of right answers
 ece | float64 | expected calibration error of the stated confidence
 auroc | float64 | how well it tells right from wrong answers
 output_ratio | float64 | share of answers that state a confidence
+unevaluated | float64 | share of answers that leave arithmetic to be done; empty in runs from before it was kept
 mean_confidence | float64 | mean stated confidence
 mean_length | float64 | mean length in tokens
 entropy | float64 | mean entropy of the next token
