@@ -365,10 +365,12 @@ def test_the_configuration_chooses(server, folder, monkeypatch):
         def __init__(self, *a, **kw): self.args = a, kw
     monkeypatch.setattr(s, "VLLMEngine", Fake), monkeypatch.setattr(s, "TransformersEngine", Fake)
     cfg = load_profile("smoke", llm_server=server.url)
-    assert s.engine_for(cfg, "slm").args == (("slm",), dict(batch_size=64, device="cpu"))
-    assert s.engine_for(load_profile("smoke"), "llm", llm=True).args == (("llm",), dict(batch_size=64, device="cpu"))
+    assert s.engine_for(cfg, "slm").args == (("slm",), dict(batch_size=64, device="cpu", precision=""))
+    assert s.engine_for(load_profile("smoke"), "llm", llm=True).args == (("llm",), dict(batch_size=64, device="cpu", precision=""))
     fast = load_profile("smoke", engine="vllm", device="cuda")
     assert s.engine_for(fast, "a/b", tensor_parallel_size=2).args == (("a/b",), dict(batch_size=64, tensor_parallel_size=2))
+    exact = load_profile("smoke", engine="vllm", device="cuda", precision="float32")
+    assert s.engine_for(exact, "a/b").args[1]["dtype"] == "float32"
     asked = s.engine_for(cfg, folder, llm=True, patience=3)
     assert (asked.model, asked.batch_size, asked.wire.patience, bool(asked.tokenizer)) == (str(folder), 64, 3, True)
     with pytest.raises(CoreaError, match="serves no model 'gpt'"): s.engine_for(cfg, "gpt", llm=True)
