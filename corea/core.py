@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'LISTS', 'CEILING', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'SIX',
-           'GROUP_SIZES', 'REAL', 'LAYOUT', 'PINNED', 'CoreaError', 'Config', 'cards', 'pick_profile', 'thawed',
-           'load_profile', 'digest', 'write_atomic', 'Record', 'append_records', 'read_records', 'compared_versions',
-           'check_versions', 'set_seed', 'provenance', 'die_with']
+           'GROUP_SIZES', 'REAL', 'LAYOUT', 'PINNED', 'CoreaError', 'Config', 'cards', 'pick_profile', 'number_kind',
+           'thawed', 'load_profile', 'digest', 'write_atomic', 'Record', 'append_records', 'read_records',
+           'compared_versions', 'check_versions', 'set_seed', 'provenance', 'die_with']
 
 # %% ../nbs/00_core.ipynb #252b32a2
 import dataclasses, errno, hashlib, json, math, os, platform, random, re, subprocess, threading, time
@@ -99,6 +99,7 @@ class Config:
     workers: int = 2                 # models trained or asked at once; this and what follows does not change what is computed
     processes: int = 1               # of one training, one for each GPU
     micro_batch: int = 0             # completions of one backward pass in one process; 0: as many as a mini-batch has
+    share_prompts: bool = False      # read each prompt once for all its rollouts, in training too
     sharding: str = "none"           # of weights, gradients and optimizer over the processes: none, fsdp2 or zero3
     rollouts_by: str = "transformers"    # or our own engine, or vLLM beside the trainer (colocate), or on GPUs of its own (server)
     tensor_parallel: int = 1         # GPUs over which vLLM spreads one model
@@ -108,8 +109,8 @@ class Config:
         for f in dataclasses.fields(self):
             v, kind = getattr(self, f.name), (int, float) if f.type is float else f.type
             least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch") else 1
-            if not isinstance(v, kind) or isinstance(v, bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
-                wanted = {int: "a whole number", float: "a number"}.get(f.type, f"a {f.type.__name__}")
+            if not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
+                wanted = {int: "a whole number", float: "a number", bool: "True or False"}.get(f.type, f"a {f.type.__name__}")
                 raise CoreaError(f"{f.name} is {v!r} in the configuration: give {wanted}"
                                  + (f" of at least {least}" if f.type in (int, float) else ""))
         if bad := sorted(set(self.llm_training) - {f.name for f in dataclasses.fields(self)}):
@@ -244,7 +245,7 @@ REAL = dict(
     datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
     methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
     lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(), snapshot_questions=100, ceiling_questions=423, probe_questions=400,
-    router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine")
+    router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine", share_prompts=True)
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
     device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200, n_test=500, questions_per_step=16,
@@ -253,7 +254,7 @@ PROFILES["real-gpu"] = REAL | dict(
 PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 
-LAYOUT = ("workers", "processes", "micro_batch", "sharding", "rollouts_by", "tensor_parallel", "report_to")
+LAYOUT = ("workers", "processes", "micro_batch", "share_prompts", "sharding", "rollouts_by", "tensor_parallel", "report_to")
 
 def cards() -> list: # GB of each
     "The GPUs in sight."
@@ -269,6 +270,12 @@ def pick_profile(
     name = "laptop" if least < 20 else "gpu-ci" if least < 79 else "paper-1gpu" if len(found) < 8 else "paper"
     print(f"{len(found)} GPU(s){f' of {least:.0f} GB or more' if found else ''} in sight: profile {name}")
     return name
+
+def number_kind(
+    precision, device # as of a `Config`
+) -> str: # float32 or bfloat16, in torch's words
+    "What numbers a model is held in."
+    return precision or ("bfloat16" if str(device).startswith("cuda") else "float32")
 
 def thawed(
     value # as JSON gives it

@@ -28,7 +28,7 @@ from .published import find_dataset, load_questions
 from .recorded_engine import records_sha256
 from .server import engine_for, is_recorded
 from .trainer import find_model, train_grpo
-from .warm import MADE, WarmStart, confidence_rows, fine_tune, recipe_key, warm_start
+from .warm import MADE, WarmStart, confidence_rows, train_sft, recipe_key, warm_start
 
 # %% ../nbs/09_experiments.ipynb #ea846f09
 class LazyEngine:
@@ -144,7 +144,7 @@ def teach_ceiling(
     rate, text = pd.DataFrame(rows).groupby("question_id").correct.mean(), {q["id"]: q["question"] for q in train}
     lessons = confidence_rows(tokenizer, [dict(question=text[r["question_id"]], completion=r["completion"],
                                                rate=rate[r["question_id"]]) for r in rows])
-    return fine_tune(find_model(start), lessons, out, cfg.ceiling_lr, 1, 16, seed, cfg.device)
+    return train_sft(find_model(start), lessons, out, cfg.ceiling_lr, 1, 16, seed, cfg.device)
 
 def teach_scores(
     cfg, final, # configuration; checkpoint of an RLVR model

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from .answer import messages
-from .core import CoreaError, digest
+from .core import CoreaError, digest, number_kind
 from .data import VALUES
 
 # %% ../nbs/05_generate.ipynb #8447ca35
@@ -190,7 +190,7 @@ def load_checkpoint(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     path, cuda = check_checkpoint(path), str(device).startswith("cuda")
-    kind = getattr(torch, precision or ("bfloat16" if cuda else "float32"))
+    kind = getattr(torch, number_kind(precision, device))
     if cuda and not torch.cuda.is_available():
         raise CoreaError(f"device {device!r} asked for, but torch sees no GPU: use device='cpu'")
     name, commit = at_commit(path)

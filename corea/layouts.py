@@ -10,7 +10,7 @@ import os, shutil, signal, sys, threading, uuid
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
-from .core import CoreaError
+from .core import CoreaError, number_kind
 
 # %% ../nbs/05b_layouts.ipynb #18bb8d53
 class Cut(NamedTuple):
@@ -48,6 +48,7 @@ def check_layout(
                                                       "TRL speaks to vLLM on GPUs only; use rollouts_by='transformers'"),
         f"rollouts_by='engine' with sharding={cfg.sharding!r}": (cfg.rollouts_by == "engine" and cfg.sharding != "none",
                                                                  "the writer wants whole weights: use sharding='none'"),
+        f"share_prompts in {n} processes": (cfg.share_prompts and n > 1, "use one process, or share_prompts=False"),
         f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate" and n % cfg.tensor_parallel,
                                                                          "make processes a multiple of tensor_parallel"),
         "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
@@ -76,7 +77,7 @@ def accelerate_settings(
             zero_optimization=dict(stage=3, overlap_comm=True, contiguous_gradients=True, stage3_gather_16bit_weights_on_model_save=True),
             bf16=dict(enabled="auto"), gradient_clipping="auto", gradient_accumulation_steps="auto", train_batch_size="auto",
             train_micro_batch_size_per_gpu="auto")
-    return dict(use_cpu=not cuda, bf16=(cfg.precision or ("bfloat16" if cuda else "float32")) == "bfloat16") | settings
+    return dict(use_cpu=not cuda, bf16=number_kind(cfg.precision, cfg.device) == "bfloat16") | settings
 
 # %% ../nbs/05b_layouts.ipynb #eb1344fb
 SHARE = 0.2     # of a card, for vLLM beside the trainer

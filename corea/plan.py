@@ -207,7 +207,7 @@ def memory(
     shards = cfg.processes if cfg.sharding != "none" else 1
     trained = cfg.lora * s.linear if cfg.lora else s.parameters
     inner = 20 * s.hidden + 4.5 * s.feed_forward            # values that one layer keeps for a token (measured on CPU)
-    kept = s.layers * s.hidden + inner if cuda else s.layers * inner    # checkpointed on cuda
+    kept = s.layers * s.hidden + inner if cuda and not cfg.share_prompts else s.layers * inner    # the first: checkpointed
     grown = cfg.questions_per_step * cfg.rollouts // cfg.processes      # completions written together
     frozen = s.parameters if cfg.lora and cuda else 0                                   # under adapters the model itself stays in 16 bits
     cast = 2 * (s.parameters - frozen) / (s.layers if shards > 1 else 1) if cuda else 0 # 16-bit copies that autocast makes
@@ -329,11 +329,11 @@ def fit(
     room = min(sorted(found, reverse=True)[:cfg.processes], default=0)
     asked = lambda c: 2.5 * max(shape(c.slm).parameters / c.tensor_parallel,
                                 0 if _llm_elsewhere(c) else shape(c.llm).parameters / config_for(c, "llm").tensor_parallel) / 1e9
-    need = lambda c: max(asked(c), *(memory(x, room=room).total for x in trainings(c).values()))
+    need = lambda c: c.workers * max(asked(c), *(memory(x, room=room).total for x in trainings(c).values()))
     if len(found) >= cfg.processes and need(cfg) <= room: return
     have = f"{len(found)} of {min(found):.0f} GB or more" if found else "none"
-    wanted = f"{cfg.processes} GPU(s) of {need(cfg):.0f} GB each"
-    smaller = [dict(micro_batch=1), dict(micro_batch=1, lora=64)] if len(found) >= cfg.processes else []
+    wanted = f"{cfg.processes} GPU(s) of {need(cfg):.0f} GB each" + (f", for {cfg.workers} workers at once" if cfg.workers > 1 else "")
+    smaller = [*([dict(workers=1)] if cfg.workers > 1 else []), dict(micro_batch=1), dict(micro_batch=1, lora=64)] if len(found) >= cfg.processes else []
     would = next((change for change in smaller if need(replace(cfg, **change)) <= room), None)
     others = [p for p in ("paper", "paper-1gpu", "gpu-ci") if p != cfg.profile and load_profile(p).processes <= len(found)
               and need(load_profile(p)) <= room]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DRAWS', 'FEWEST', 'MATTERS', 'SAME', 'YARDSTICKS', 'World', 'read_world', 'question_weights', 'per_set', 'ranking',
-           'telling', 'Found', 'found', 'difference', 'added_ranking', 'ranking_verdict', 'knowable',
-           'against_yardsticks', 'ratios', 'over_chord', 'median_tau', 'over_coin', 'still_rising', 'h4_verdict',
+           'telling', 'Estimate', 'estimate', 'difference', 'added_ranking', 'ranking_verdict', 'knowable',
+           'against_yardsticks', 'price_ratios', 'over_chord', 'median_tau', 'over_coin', 'still_rising', 'h4_verdict',
            'verdicts']
 
 # %% ../nbs/13_real.ipynb #823b54e0
@@ -90,7 +90,7 @@ def telling(
     return [d for d, of in world.domains.items() if of == domain and enough(d)]
 
 # %% ../nbs/13_real.ipynb #832011cf
-class Found(NamedTuple):
+class Estimate(NamedTuple):
     "A number with its whole interval; nan where it is not defined."
     value: float
     low: float
@@ -103,29 +103,29 @@ class Found(NamedTuple):
         if np.isnan(self.low + self.high): return "undefined"
         return "above" if self.low > bar else "below" if self.high < bar else "not clear"
 
-def found(
+def estimate(
     values, draws # (trainings,) as measured; (draws, trainings)
-) -> Found: # 95 %: percentiles over questions, widened by Student's t over trainings; undefined if one draw in twenty is
+) -> Estimate: # 95 %: percentiles over questions, widened by Student's t over trainings; undefined if one draw in twenty is
     "A mean over trainings and its interval."
     values, means = np.asarray(values, float), np.asarray(draws, float).mean(-1)
     value, n = values.mean(), len(values)
-    if np.isnan(value) or np.isnan(means).mean() > .05: return Found(float(value), np.nan, np.nan)
+    if np.isnan(value) or np.isnan(means).mean() > .05: return Estimate(float(value), np.nan, np.nan)
     low, high = interval(value, means)
     spread = student.ppf(.975, n - 1) * values.std(ddof=1) / n**.5 if n > 1 else 0
-    return Found(float(value), float(value - np.hypot(value - low, spread)), float(value + np.hypot(high - value, spread)))
+    return Estimate(float(value), float(value - np.hypot(value - low, spread)), float(value + np.hypot(high - value, spread)))
 
 def difference(
     world, a, b, sets, weights # a `World`; two (method, column); data sets; (draws, rows) of the test split
-) -> Found: # paired training by training where both have as many, else against the mean of the second
+) -> Estimate: # paired training by training where both have as many, else against the mean of the second
     "AUROC of one score minus that of another."
     one, two = ((ranking(world, *x, sets), ranking(world, *x, sets, weights)) for x in (a, b))
     if one[0].shape != two[0].shape: two = [x.mean(-1, keepdims=True) for x in two]
-    return found(one[0] - two[0], one[1] - two[1])
+    return estimate(one[0] - two[0], one[1] - two[1])
 
 def added_ranking(
     world, sets, weights, # as in `difference`
     taught="l1", before=("base", "rlvr") # method; what it is compared with
-) -> pd.DataFrame: # score, against, both AUROC, `Found` of the difference
+) -> pd.DataFrame: # score, against, both AUROC, `Estimate` of the difference
     "H1 and H2: the four differences."
     mean = lambda method, column: ranking(world, method, column, sets).mean()
     return pd.DataFrame([dict(score=column, against=other, auroc=mean(taught, column), others=mean(other, column), **gap._asdict(), lies=gap.against())
@@ -150,14 +150,14 @@ def knowable(
     world, sets, weights, yardsticks=YARDSTICKS # as in `difference`; name -> (method, column)
 ) -> list: # those of the sets in which some yardstick that is at hand ranks better than a coin
     "The sets in which there is something to be known."
-    def above(d, x): return found(ranking(world, *x, [d]), ranking(world, *x, [d], weights)).against(.5) == "above"
+    def above(d, x): return estimate(ranking(world, *x, [d]), ranking(world, *x, [d], weights)).against(.5) == "above"
     there = [x for x in yardsticks.values() if x[0] in world.seeds]
     return [d for d in sets if any(above(d, x) for x in there)]
 
 def against_yardsticks(
     world, sets, weights, own=("l1", "expected_confidence"), # as in `difference`; (method, column)
     same=SAME, yardsticks=YARDSTICKS                         # name -> (method, column)
-) -> pd.DataFrame: # yardstick, both AUROC, way (share of theirs), `Found` of what decides, verdict
+) -> pd.DataFrame: # yardstick, both AUROC, way (share of theirs), `Estimate` of what decides, verdict
     "H3: more than the first, half of the way to the others."
     rows, (mine, drawn) = [], (ranking(world, *own, sets), ranking(world, *own, sets, weights))
     for name, x in (same | yardsticks).items():
@@ -167,15 +167,15 @@ def against_yardsticks(
         top, tops = ranking(world, *x, sets), ranking(world, *x, sets, weights)
         mean, means = (z if z.shape[-1] == len(mine) else z.mean(-1, keepdims=True) for z in (top, tops))
         part = 1 if name in same else .5
-        gap = found(mine - .5 - part * (mean - .5), drawn - .5 - part * (means - .5))
-        known = name in same or found(top, tops).against(.5) == "above"
+        gap = estimate(mine - .5 - part * (mean - .5), drawn - .5 - part * (means - .5))
+        known = name in same or estimate(top, tops).against(.5) == "above"
         lies = gap.against() if known else "undefined"
         rows.append(dict(yardstick=name, auroc=mine.mean(), theirs=top.mean(), way=(mine.mean() - .5) / (top.mean() - .5), **gap._asdict(),
                          verdict=dict(above="holds", below="no").get(lies, "cannot be told")))
     return pd.DataFrame(rows)
 
 # %% ../nbs/13_real.ipynb #7aead468
-def ratios(
+def price_ratios(
     cfg # `corea.core.Config`
 ) -> dict: # name -> `Price`
     "The price ratios; the one of 20 decides."
@@ -183,7 +183,7 @@ def ratios(
 
 def over_chord(
     world, price, sets, weights, own=("l1", "confidence") # a `World` with an llm; a `Price`; as in `difference`; (method, column)
-) -> Found: # points of Pass@1, mean over all budgets
+) -> Estimate: # points of Pass@1, mean over all budgets
     "What a cascade gains over the chord."
     llm = world.rows["llm", "test"]
     def cost(who, f): return np.asarray(getattr(price, who)(f.prompt_tokens, f.completion_tokens), float)
@@ -193,7 +193,7 @@ def over_chord(
         return 100 * per_set(world, sets, "test", lambda at, v: gain_over_chord(f[own[1]].iloc[at], f.correct.iloc[at], llm.correct.iloc[at],
                                                                                 c[at], big[at], v), w)
     models = world.seeds[own[0]]
-    return found([one(m, None) for m in models], np.stack([one(m, weights) for m in models], -1))
+    return estimate([one(m, None) for m in models], np.stack([one(m, weights) for m in models], -1))
 
 def median_tau(
     score, weights # (n,) of calibration answers; (n,) how often each was drawn
@@ -206,7 +206,7 @@ def median_tau(
 def over_coin(
     world, sets, weights, own=("l1", "confidence"), # as in `over_chord`
     choose=median_tau                               # (scores, weights) of calibration answers -> threshold
-) -> Found: # points of Pass@1 above random deferral of the same share
+) -> Estimate: # points of Pass@1 above random deferral of the same share
     "What deferring by a confidence gains over a coin."
     redrawn, llm = question_weights(world, "calibration", len(weights), 2), world.rows["llm", "test"].correct
     def one(model, w, c):
@@ -219,7 +219,7 @@ def over_coin(
             return np.ravel(reached["pass1"] - random_deferral(reached["llm_share"], *alone))[0]
         return 100 * per_set(world, sets, "test", gain, w)
     models = world.seeds[own[0]]
-    return found([one(m, None, np.ones(redrawn.shape[1])) for m in models],
+    return estimate([one(m, None, np.ones(redrawn.shape[1])) for m in models],
                  [[one(m, weights[i:i+1], redrawn[i]) for m in models] for i in range(len(weights))])
 
 # %% ../nbs/13_real.ipynb #5b083793
@@ -234,7 +234,7 @@ def still_rising(
 
 # %% ../nbs/13_real.ipynb #13ea1002
 def h4_verdict(
-    chord, coin # `Found` each
+    chord, coin # `Estimate` each
 ) -> str: # holds, no or cannot be told
     "What H4 comes to."
     lies = {chord.against(), coin.against()}
@@ -261,7 +261,7 @@ def verdicts(
     for w in against_yardsticks(world, home, weights).fillna(np.nan).itertuples() if home else ():
         add("H3", "in_domain", f"L1's expected confidence against {w.yardstick}", (w.value, w.low, w.high), w.verdict)
     if home:
-        coin, chords = over_coin(world, home, weights), {name: over_chord(world, p, home, weights) for name, p in ratios(cfg).items()}
+        coin, chords = over_coin(world, home, weights), {name: over_chord(world, p, home, weights) for name, p in price_ratios(cfg).items()}
         verdict = h4_verdict(chords["20"], coin)
         for name, chord in chords.items(): add("H4", "in_domain", f"points over the chord, price ratio {name}", chord, verdict if name == "20" else "shown")
         add("H4", "in_domain", "points over a coin at the median", coin, verdict)

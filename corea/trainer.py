@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOG', 'BESIDE', 'PART', 'grpo_rows', 'grpo_config', 'confidence_tokens', 'group_advantages', 'decoupled_advantages',
-           'Writer', 'by_length', 'trainer_class', 'show', 'AtEnd', 'Journal', 'save_model', 'resume_point',
-           'find_model', 'adapters', 'save_whole', 'train_part', 'check_begun', 'train_grpo']
+           'Writer', 'by_length', 'after_prompts', 'trainer_class', 'show', 'AtEnd', 'Journal', 'save_model',
+           'resume_point', 'find_model', 'adapters', 'save_whole', 'train_part', 'check_begun', 'train_grpo']
 
 # %% ../nbs/06_trainer.ipynb #56c8f158
 import json, os, shutil
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from .answer import confidence_span, messages
-from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, read_records, set_seed, thawed, write_atomic
+from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, number_kind, read_records, set_seed, thawed, write_atomic
 from .generate import Sampling, end_ids, finish, free_memory, is_hub, load_checkpoint, piece_seed, sample_rows
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .published import load_questions
@@ -53,7 +53,7 @@ def grpo_config(
         lr_scheduler_kwargs=floor, warmup_steps=cfg.warmup_steps * cfg.updates_per_step, max_grad_norm=cfg.max_grad_norm,
         epsilon=cfg.clip, beta=cfg.kl, use_bias_correction_kl=False, entropy_coef=cfg.entropy,
         loss_type=cfg.loss_type, scale_rewards=cfg.scale_rewards, disable_dropout=True,
-        gradient_checkpointing=cfg.device == "cuda", save_strategy="steps",
+        gradient_checkpointing=cfg.device == "cuda" and not cfg.share_prompts, save_strategy="steps",
         save_steps=cfg.save_every * cfg.updates_per_step, save_total_limit=2, logging_steps=cfg.updates_per_step,
         logging_first_step=False, report_to=cfg.report_to, disable_tqdm=True, dataloader_num_workers=0, log_level="error",
         **accelerate_settings(cfg), **vllm)
@@ -110,7 +110,7 @@ class Writer:
         "What writes: the policy itself where it is plain already, a copy kept up to date elsewhere."
         import torch
         policy, cfg = trainer.accelerator.unwrap_model(trainer.model), self.cfg
-        kind = getattr(torch, cfg.precision or ("bfloat16" if cfg.device == "cuda" else "float32"))
+        kind = getattr(torch, number_kind(cfg.precision, cfg.device))
         if not cfg.lora and policy.dtype == kind: return policy
         if self.copy is None: self.copy, _ = load_checkpoint(self.start, policy.device, cfg.precision)
         own = dict(self.copy.named_parameters())
@@ -137,18 +137,40 @@ class Writer:
 
 # %% ../nbs/06_trainer.ipynb #d1b5da8a
 def by_length(
-    parts # of one mini-batch, as TRL cuts it: dicts of tensors
+    parts, # of one mini-batch, as TRL cuts it: dicts of tensors
+    groups=False # keep rows with the same prompt together
 ) -> list: # the same rows in as many parts, the shortest first, without columns of padding alone
     "Rows of like length beside each other."
     import torch
     rows = {k: torch.cat([p[k] for p in parts]) for k, v in parts[0].items() if torch.is_tensor(v) and v.dim()}
     prompt, reply = (rows[k].sum(1) for k in ("prompt_mask", "completion_mask"))
+    order = (prompt + reply).argsort(stable=True)
+    if groups:
+        which = rows["prompt_ids"].unique(dim=0, return_inverse=True)[1]
+        longest = reply.new_zeros(len(which)).scatter_reduce(0, which, prompt + reply, "amax")
+        order = torch.tensor(sorted(range(len(which)), key=lambda i: (longest[which[i]].item(), which[i].item(), i)))
     width, out = rows["completion_mask"].shape[1], []
-    for part, at in zip(parts, (prompt + reply).argsort(stable=True).chunk(len(parts))):
+    for part, at in zip(parts, order.chunk(len(parts))):
         p, c = int(prompt[at].max()), int(reply[at].max())
         def cut(k, v): return v[:, -p:] if k.startswith("prompt") else v[:, :c] if v.dim() == 2 and v.shape[1] == width else v
         out.append(part | {k: cut(k, v[at]) for k, v in rows.items()})
     return out
+
+def after_prompts(
+    model,                      # as TRL prepared it, with its fused head
+    input_ids, attention_mask,  # (rows, prompt + answer) tensors; prompts are padded on the left
+    keep, **fused               # tokens of the answer; what else the fused head is asked
+): # what the fused head gives, for the last `keep` positions
+    "Read each prompt once, and every answer after it."
+    import torch
+    from transformers import DynamicCache
+    begin = input_ids.shape[1] - keep - 1       # the prompt's last token foretells the answer's first: it is read with the answer
+    prompts, which = torch.stack([input_ids[:, :begin], attention_mask[:, :begin]], 1).unique(dim=0, return_inverse=True)
+    read = DynamicCache()
+    model(input_ids=prompts[:, 0], attention_mask=prompts[:, 1], past_key_values=read, use_cache=True, logits_to_keep=1)
+    read.batch_select_indices(which)
+    labels = input_ids[:, begin:].masked_fill(attention_mask[:, begin:] == 0, -100)
+    return model(input_ids=input_ids[:, begin:], attention_mask=attention_mask, past_key_values=read, labels=labels, fused_lm_head=True, **fused)
 
 @lru_cache
 def trainer_class() -> type: # a subclass of `GRPOTrainer`
@@ -156,6 +178,8 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
     from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
     from trl import GRPOTrainer
     class Trainer(GRPOTrainer):
+        shares_prompts = False      # set once there is one
+
         def _calculate_rewards(self, *columns):
             self._rewards = super()._calculate_rewards(*columns)        # of all processes
             return self._rewards
@@ -180,13 +204,21 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
                 passes = self.args.gradient_accumulation_steps
                 if passes > 1:
                     parts = self._buffered_inputs
-                    self._buffered_inputs = [b for i in range(0, len(parts), passes) for b in by_length(parts[i:i+passes])]
+                    self._buffered_inputs = [b for i in range(0, len(parts), passes) for b in by_length(parts[i:i+passes], self.shares_prompts)]
                     inputs = self._buffered_inputs[self._step % len(parts)]
                 own = torch.stack([b["completion_mask"].sum() for b in self._buffered_inputs])
                 whole = self.accelerator.reduce(own.view(-1, passes).sum(1), "sum")
                 for i, b in enumerate(self._buffered_inputs):
                     b["share"] = own[i].item() * passes * self.accelerator.num_processes / whole[i // passes].item()
             return inputs
+
+        def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **more):
+            if not self.shares_prompts:
+                return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, batch_size, **more)
+            parts = zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)))
+            with self.accelerator.autocast(): out = [after_prompts(model, *part, logits_to_keep) for part in parts]
+            import torch
+            return *(torch.cat([getattr(o, k)[:, -logits_to_keep:] for o in out]) for k in ("log_probs", "entropy")), None
 
         def _compute_loss(self, model, inputs):
             self.entropy_coef = self.args.entropy_coef * inputs["share"]
@@ -343,6 +375,7 @@ def train_part(
     trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args, train_dataset=grpo_rows(job["questions"]),
                                                 processing_class=tokenizer, callbacks=[journal], peft_config=adapters(cfg.lora),
                                                 rollout_func=Writer(cfg, job["start"], job["seed"]) if cfg.rollouts_by == "engine" else None)
+    trainer.shares_prompts = cfg.share_prompts
     trainer.remove_callback(PrinterCallback)
     if checkpoint := job["checkpoint"]:
         rank = args.process_index
@@ -401,11 +434,12 @@ def train_grpo(
     questions = questions or load_questions(cfg.train_set, "train", cfg.n_train)
     if len(questions) < cfg.questions_per_step:
         raise CoreaError(f"{len(questions)} training questions do not fill one step of {cfg.questions_per_step}")
-    start, job, checkpoint = find_model(model or cfg.slm), out/"job.json", resume_point(out, cfg.updates_per_step)
-    if checkpoint: check_begun(out, cfg, method, seed, start, questions)
+    start, job = find_model(model or cfg.slm), out/"job.json"
+    if any(out.glob("checkpoint-*/whole")): check_begun(out, cfg, method, seed, start, questions)
+    checkpoint = resume_point(out, cfg.updates_per_step)
     if checkpoint and job.exists():
         was = json.loads(job.read_text(encoding="utf-8"))["cfg"]
-        for k in ("lora", "sharding", *(["processes"] if cfg.sharding == "zero3" else [])):
+        for k in ("sharding", *(["processes"] if cfg.sharding == "zero3" else [])):
             if was[k] != getattr(cfg, k): raise CoreaError(f"{out} was begun with {k}={was[k]!r}: finish it so, or delete its checkpoints")
     write_atomic(job, json.dumps(dict(cfg=asdict(cfg), method=method, seed=seed, start=str(start), checkpoint=checkpoint, questions=questions)))
     bar = tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True else progress or None
@@ -424,4 +458,3 @@ def train_grpo(
     return out/"final"
 
 PART = "corea.trainer:train_part"     # what each of several processes runs
-

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['WHEEL', 'WHEEL_SHA256', 'INSIDE', 'CHAT', 'SIGNS', 'NUMERAL', 'CALCULATION', 'MADE', 'weights_file', 'short_prompts',
-           'pretrained', 'written', 'worked', 'other_numbers', 'calculations', 'WarmStart', 'bare_sum', 'asked_later',
-           'warm_rows', 'MarksWhole', 'fine_tune', 'reply_rows', 'recipe_key', 'warm_start', 'confidence_rows']
+           'pretrained', 'written_number', 'equation_steps', 'other_numbers', 'calculations', 'WarmStart', 'bare_sum',
+           'asked_later', 'warm_rows', 'MarksWhole', 'train_sft', 'reply_rows', 'recipe_key', 'warm_start',
+           'confidence_rows']
 
 # %% ../nbs/06b_warm.ipynb #03d78107
 import ast, json, random, re, shutil, subprocess, sys, tempfile, zipfile
@@ -90,13 +91,13 @@ def pretrained(
 # %% ../nbs/06b_warm.ipynb #04d35995
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
-def written(
+def written_number(
     x # a `Fraction`
 ) -> str: # such as 74 or 0.125; at most four digits behind the point
     "A number as people write it."
     return str(x.numerator) if x.denominator == 1 else f"{float(x):.4f}".rstrip("0").rstrip(".")
 
-def worked(
+def equation_steps(
     equation, # as published, such as X=((32.0+42.0)-35.0) or 115+100=x
     gold=None # the answer, where it is known
 ) -> str: # such as 32+42=74 74-35=39; "" unless it can be read and comes to the gold answer
@@ -106,14 +107,14 @@ def worked(
         if isinstance(node, ast.BinOp) and type(node.op) in SIGNS:
             a, b = value(node.left), value(node.right)
             x = {"+": a + b, "-": a - b, "*": a * b}[s] if (s := SIGNS[type(node.op)]) != "/" else a / b
-            steps.append(f"{written(a)}{s}{written(b)}={written(x)}")
+            steps.append(f"{written_number(a)}{s}{written_number(b)}={written_number(x)}")
             return x
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)): return Fraction(repr(node.value))
         raise ValueError
     if len(sides) != 1 or len(sides[0]) > 60: return ""
     try: found = value(ast.parse(sides[0], mode="eval").body)
     except (ValueError, SyntaxError, ZeroDivisionError): return ""
-    return " ".join(steps) if steps and gold in (None, written(found)) else ""
+    return " ".join(steps) if steps and gold in (None, written_number(found)) else ""
 
 # %% ../nbs/06b_warm.ipynb #06b5f002
 NUMERAL = re.compile(r"(?<![\d.,])\d+(?:\.0+)?(?![\d,]|\.\d)")
@@ -126,11 +127,11 @@ def other_numbers(
     "The same story with other numbers."
     whole = lambda text: [int(float(x)) for x in NUMERAL.findall(text)]
     told, used = whole(question), whole(equation)
-    if not used or len({*used}) < len(used) or any(told.count(x) != 1 for x in used) or not worked(equation): return None
+    if not used or len({*used}) < len(used) or any(told.count(x) != 1 for x in used) or not equation_steps(equation): return None
     for _ in range(tries):
         new = {x: r.randint(2, max(9, 10 ** len(str(x)) - 1)) for x in used}
         put = lambda text: NUMERAL.sub(lambda m: str(new.get(x := int(float(m[0])), x)), text)
-        steps = worked(put(equation))
+        steps = equation_steps(put(equation))
         if steps and not re.search(r"=-|\.|=0\b", steps): return put(question), steps, steps.rpartition("=")[2]
 
 # %% ../nbs/06b_warm.ipynb #06b5e002
@@ -169,7 +170,7 @@ def bare_sum(
     a, b = r.randint(1, 12 if sign in "*/" else 999), r.randint(1, 12 if sign == "/" else 99)
     if sign == "-": a, b = max(a, b), min(a, b)
     if sign == "/": a *= b
-    steps = worked(f"{a}{sign}{b}", gold := written({"+": a + b, "-": a - b, "*": a * b}[sign] if sign != "/" else Fraction(a, b)))
+    steps = equation_steps(f"{a}{sign}{b}", gold := written_number({"+": a + b, "-": a - b, "*": a * b}[sign] if sign != "/" else Fraction(a, b)))
     return dict(question=f"{a}{sign}{b}", reply=rf"{steps} \boxed{{{gold}}}")
 
 def asked_later(
@@ -189,7 +190,7 @@ def warm_rows(
         if len(question) <= how.longest and (steps := calculations(row["answer"], gold)):
             gsm8k.append(dict(id=f"gsm8k-train-{i}", question=question, reply=rf"{steps} \boxed{{{gold}}}"))
     problems = [dict(id=x["id"], question=x["question"], reply=rf"{steps} \boxed{{{x['gold']}}}")
-                for x in load_questions("arithmetic", "train")[-how.problems:] if (steps := worked(x["equation"], x["gold"]))]
+                for x in load_questions("arithmetic", "train")[-how.problems:] if (steps := equation_steps(x["equation"], x["gold"]))]
     retold = [(x["id"], k, other_numbers(r, x["question"], x["equation"])) for x in load_questions("arithmetic", "train")[-how.problems:]
               for k in range(how.retold)]
     retold = [dict(id=f"{id} {k}", question=told[0], reply=rf"{told[1]} \boxed{{{told[2]}}}") for id, k, told in retold if told]
@@ -210,7 +211,7 @@ class MarksWhole(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         write_atomic(Path(args.output_dir)/f"checkpoint-{state.global_step}"/"whole", "")
 
-def fine_tune(
+def train_sft(
     start,    # checkpoint to begin with
     rows,     # of (ids, mask): token ids, and 1 where a token is to be learnt
     out,      # folder of the run; its `final` is the result
@@ -242,7 +243,7 @@ def fine_tune(
 
 def reply_rows(
     tokenizer, rows # with a chat template; dicts question, reply
-) -> list: # of (ids, mask) as `fine_tune` takes them
+) -> list: # of (ids, mask) as `train_sft` takes them
     "Prompt and reply as tokens, the reply to be learnt."
     prompts = encode(tokenizer, [x["question"] for x in rows])
     replies = [tokenizer(x["reply"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"] for x in rows]
@@ -269,7 +270,7 @@ def warm_start(
     if (made/"recipe.json").exists() and json.loads((made/"recipe.json").read_text())["key"] == key: return made
     start, rows = pretrained(folder/"smollm2"), warm_rows(how)
     from transformers import AutoTokenizer
-    taught = fine_tune(start, reply_rows(AutoTokenizer.from_pretrained(start), rows), folder/f"warm-{key}", how.lr, how.epochs,
+    taught = train_sft(start, reply_rows(AutoTokenizer.from_pretrained(start), rows), folder/f"warm-{key}", how.lr, how.epochs,
                        how.batch, how.seed, device, 40 if device == "cpu" else 10**6)     # on a card it takes less time than saving
     shutil.rmtree(made, ignore_errors=True)
     model, tokenizer = load_checkpoint(taught, precision="float32")
@@ -280,7 +281,7 @@ def warm_start(
 # %% ../nbs/06b_warm.ipynb #06bce111
 def confidence_rows(
     tokenizer, answers # with a chat template; dicts question, completion, rate: the share of right answers to the question
-) -> list: # of (ids, mask) as `fine_tune` takes them; without answers that state no confidence, each text once
+) -> list: # of (ids, mask) as `train_sft` takes them; without answers that state no confidence, each text once
     "A model's own answers with the solve rate for their confidence, which alone is to be learnt."
     paths, rows = value_paths(tokenizer), []
     for x in {(x["question"], x["completion"]): x for x in answers if MARK in x["completion"]}.values():

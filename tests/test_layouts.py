@@ -65,6 +65,7 @@ def test_accumulation(train, alone):
     "Passes of two completions, whose numbers of tokens differ."
     assert len(alone[1]) == 2 and apart(alone[0], start()) > MOVED
     same(alone, train(micro_batch=2))
+    same(alone, train("shared", share_prompts=True))
 
 def test_lora_is_saved_merged_and_resumed_from_adapters(train, tmp_path):
     adapted = train("alone", lora=4)

@@ -57,7 +57,7 @@ t.save_model = lambda m, k, path: os.kill(os.getpid(), signal.SIGKILL) if path.n
     assert start(tmp_path).wait() == 0
     same(unbroken, tmp_path)
 
-ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16')
+ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16, share_prompts=True')
 
 def test_rollouts_of_our_own_engine_survive_a_kill(tmp_path):
     "Its seeds come from the step: the resumed run draws what the unbroken one drew."
@@ -86,6 +86,29 @@ def test_the_writer_is_the_policy_with_its_adapters_merged():
             for name, p in policy.named_parameters():
                 if "lora_" in name: p.normal_(0, .1)
             torch.testing.assert_close(writer.model(trainer)(ids).logits, policy(ids).logits, atol=1e-4, rtol=1e-4)
+
+def test_answers_after_a_shared_prompt_have_the_gradients_of_whole_rows():
+    "Two prompts of unlike length, five answers of unlike length: log-probabilities and gradients of plain torch."
+    from corea.trainer import after_prompts
+    from trl.trainer.utils import add_fused_lm_head
+    model, _ = load_checkpoint(MODELS/"slm")
+    prompts, which, draw = [[5, 9, 11, 7, 3], [8, 6, 3]], [0, 1, 0, 1, 1], torch.Generator().manual_seed(1)
+    answers = [torch.randint(4, 40, (n,), generator=draw).tolist() for n in (3, 6, 4, 1, 6)]
+    pull, loss = torch.rand(5, 6, generator=draw), 0
+    for row, (p, a) in enumerate(zip(which, answers)):
+        scores = model(input_ids=torch.tensor([prompts[p] + a])).logits[0, len(prompts[p]) - 1:-1].log_softmax(-1)
+        loss = loss + (scores.gather(1, torch.tensor(a)[:, None])[:, 0] * pull[row, :len(a)]).sum()
+    loss.backward()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+    padded = [[0] * (5 - len(prompts[p])) + prompts[p] + a + [0] * (6 - len(a)) for p, a in zip(which, answers)]
+    mask = [[0] * (5 - len(prompts[p])) + [1] * (len(prompts[p]) + len(a)) + [0] * (6 - len(a)) for p, a in zip(which, answers)]
+    out = after_prompts(model, torch.tensor(padded), torch.tensor(mask), 6)
+    mine = (out.log_probs[:, -6:] * pull * torch.tensor(mask)[:, -6:]).sum()
+    mine.backward()
+    torch.testing.assert_close(mine, loss, rtol=1e-5, atol=1e-5)
+    for name, p in model.named_parameters(): torch.testing.assert_close(p.grad, wanted[name], rtol=1e-4, atol=1e-5)
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 6)), min_size=8, max_size=8))
 def test_rows_of_like_length_are_the_same_rows(lengths):

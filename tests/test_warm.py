@@ -9,7 +9,7 @@ from corea.core import load_profile
 from corea.data import VALUES, load_questions
 from corea.overlap import matches
 from corea.zero_shot import stories
-from corea.warm import WarmStart, asked_later, calculations, warm_rows, worked
+from corea.warm import WarmStart, asked_later, calculations, warm_rows, equation_steps
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
@@ -52,7 +52,7 @@ def test_retold_problems_have_their_answers(rows):
             assert int(c) > 0
 
 @pytest.mark.parametrize("equation", ["__import__('os').system('true')", "x=" + "(" * 50 + "1", "9**9**9", "1/0", "x=", "", "1e999+1", "a" * 10**6])
-def test_equations_of_others_are_not_run(equation): assert worked(equation) == ""
+def test_equations_of_others_are_not_run(equation): assert equation_steps(equation) == ""
 
 @pytest.mark.parametrize("solution, gold, want", [
     ("a <<1+2=3>>3 b <<3*2=6>>6", "6", "1+2=3 3*2=6"), ("a <<1+2=3>>3", "4", ""), ("none", "3", ""),
@@ -63,10 +63,10 @@ RUN = """
 import sys
 from corea.core import MODELS
 from corea.generate import load_checkpoint
-from corea.warm import fine_tune, reply_rows
+from corea.warm import train_sft, reply_rows
 tokenizer = load_checkpoint(MODELS/"slm")[1]
 rows = reply_rows(tokenizer, [dict(question=f"Work out {k} (a) + 2.", reply=rf" (a) + 2 = {k+2} \\boxed{{{k+2}}} \\confidence{{0.5}}") for k in range(24)])
-fine_tune(MODELS/"slm", rows, sys.argv[1], 1e-3, 2, 4, 0, save_every=2)
+train_sft(MODELS/"slm", rows, sys.argv[1], 1e-3, 2, 4, 0, save_every=2)
 """
 
 def test_fine_tuning_survives_a_kill(tmp_path):
