@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['TOP', 'TAUS', 'SCORES', 'check_tau', 'defer', 'Price', 'cascade_cost', 'router_cost', 'break_even', 'paper_tau',
-           'choose_tau', 'Sweep', 'sweep', 'draw', 'told', 'slider', 'Answer', 'Cascade']
+           'calibration_scores', 'choose_tau', 'Sweep', 'sweep', 'draw', 'told', 'slider', 'Answer', 'Cascade']
 
 # %% ../nbs/08_cascade.ipynb #99c474e9
-import math
+import math, threading
+from contextlib import nullcontext
 from dataclasses import dataclass
 from numbers import Real
 import numpy as np
 from .answer import parse
 from .confidence import average_probability, expected_confidence
-from .core import CoreaError
+from .core import CoreaError, plain_text
 from .generate import Sampling, TransformersEngine
-from .metrics import bootstrap_weights, chord, deferral_curve, oracle_curve, random_deferral
+from .metrics import bootstrap_weights, chord, deferral_curve, floats, oracle_curve, random_deferral
 
 # %% ../nbs/08_cascade.ipynb #af6ab142
 TOP = 1.1 # a threshold above every confidence: all is deferred
@@ -34,7 +35,7 @@ def defer(
     tau         # threshold in [0, 1.1]
 ): # bool, or a bool array: True where the LLM is to answer
     "Ask the LLM? Yes if the confidence is below the threshold, or missing."
-    kept = np.asarray(confidence, float) >= check_tau(tau)
+    kept = floats(confidence) >= check_tau(tau)
     return ~kept if kept.ndim else not kept
 
 # %% ../nbs/08_cascade.ipynb #3f1cdc9e
@@ -92,6 +93,18 @@ def paper_tau(
     return float(np.mean(llm_correct))
 
 # %% ../nbs/08_cascade.ipynb #f2bb9bd5
+def calibration_scores(
+    score, # of calibration questions, nan where missing
+    who    # what asks, for the message
+) -> np.ndarray: # (n,) floats in [0, 1], or nan; `CoreaError` if there are none, or others
+    "Scores that a threshold from 0 to 1.1 can be chosen on."
+    try: score = floats(score)
+    except (TypeError, ValueError): raise CoreaError(f"{who}: scores must be numbers, or nan where missing") from None
+    if not len(score): raise CoreaError(f"{who}: it has no calibration rows: give at least one")
+    if ((score < 0) | (score > 1 + 1e-6)).any():
+        raise CoreaError(f"{who}: scores must lie in [0, 1], or be nan, not from {np.nanmin(score):g} to {np.nanmax(score):g}: per cent, divide by 100")
+    return score
+
 def choose_tau(
     score,                    # (n,) in [0, 1], nan where missing, of calibration questions
     slm_correct, llm_correct, # (n,) 0 or 1, rows paired by question
@@ -101,10 +114,8 @@ def choose_tau(
     n_boot=1000, seed=0       # bootstrap replicates and their seed
 ) -> float: # the threshold; 1.1, which defers everything, if no score qualifies
     "The lowest threshold such that it and all above it lose at most `max_drop`."
-    score = np.array([math.nan if s is None else s for s in score], float)
+    score = calibration_scores(score, "choose_tau")
     for ok, wrong in (
-            (len(score), "it has no calibration rows: give at least one"),
-            (not ((score < 0) | (score > 1 + 1e-6)).any(), "scores must lie in [0, 1], or be nan"),
             (0 <= max_drop <= 1, f"max_drop is {max_drop!r}: give a share from 0 to 1"),
             (level is None or 0 < level < 1, f"level is {level!r}: give a number between 0 and 1")):
         if not ok: raise CoreaError(f"choose_tau: {wrong}")
@@ -225,7 +236,7 @@ class Answer:
 
     def _repr_markdown_(self):
         used = ", ".join(f"{k} {p} + {c} tokens" for k, (p, c) in self.tokens.items())
-        return f"**{self.answer}** · {self.who} · {self.why} · cost {self.cost:,.0f} ({used})"
+        return f"**{plain_text(self.answer)}** · {self.who} · {plain_text(self.why)} · cost {self.cost:,.0f} ({used})"
 
 # %% ../nbs/08_cascade.ipynb #121f45a9
 class Cascade:
@@ -244,22 +255,25 @@ class Cascade:
                              f"{', '.join(SCORES)}, or give a function")
         self.tau, self.price, self.sampling, self.gate = check_tau(tau), price, sampling, gate
         self.score = score if callable(score) else SCORES[score]
-        self.engines = dict(slm=slm, llm=llm)
+        self.engines, self.lock = dict(slm=slm, llm=llm), threading.RLock()
 
     def engine(self,
         who # "slm" or "llm"
     ): # its engine, loaded now if it was not
         "One of the two engines."
-        if not hasattr(self.engines[who], "generate"):
-            self.engines[who] = TransformersEngine(self.engines[who])
-        return self.engines[who]
+        with self.lock:
+            if not hasattr(self.engines[who], "generate"): self.engines[who] = TransformersEngine(self.engines[who])
+            return self.engines[who]
 
     def ask(self,
         who, question, # "slm" or "llm"; text
         seed=0         # same seed, same answer
-    ) -> tuple: # its `Completion`, and what that cost
+    ) -> tuple: # its `Completion`, and what that cost; `CoreaError` if it says nothing
         "Let one of the two answer."
-        c = next(iter(self.engine(who).generate([question], self.sampling, n=1, seed=seed)))
+        engine = self.engine(who)
+        with nullcontext() if getattr(engine, "at_once", False) else self.lock:       # a model in memory answers one thread at a time
+            c = next(iter(engine.generate([question], self.sampling, n=1, seed=seed)), None)
+        if c is None: raise CoreaError(f"the {who}'s engine gave no completion: an engine yields one for each question and sample")
         return c, float(getattr(self.price, who)(c.prompt_tokens, c.completion_tokens))
 
     def answer(self,
@@ -278,11 +292,17 @@ class Cascade:
             score = self.score(asked["slm"][0])
             if score is not None and not isinstance(score, Real): raise CoreaError(f"the score says {score!r}: let it say a number, or None")
             if score is not None and math.isnan(score): score = None
-            who = "llm" if defer(score, self.tau) else "slm"
-            why = "no confidence: deferred" if score is None else f"{score:.3g} " + (
+            said = parse(asked["slm"][0].text).answer
+            who = "llm" if said is None or defer(score, self.tau) else "slm"
+            why = "no answer: deferred" if said is None else "no confidence: deferred" if score is None else f"{score:.3g} " + (
                 f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
                 f"is below the threshold {self.tau:.3g}: deferred")
-        if who == "llm": asked["llm"] = self.ask("llm", question, seed)
+        if who == "llm":
+            self.engine("llm")      # what cannot be opened is told at once
+            try: asked["llm"] = self.ask("llm", question, seed)
+            except CoreaError as e:
+                if "slm" not in asked or said is None: raise
+                who, why = "slm", f"{why}; the LLM failed ({e}): the SLM's answer all the same"      # it is paid for
         text = asked[who][0].text
         p, tokens = parse(text), {k: (c.prompt_tokens, c.completion_tokens) for k, (c, _) in asked.items()}
         return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()), why, text)

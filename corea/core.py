@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'LISTS', 'CEILING', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'SIX',
            'GROUP_SIZES', 'REAL', 'LAYOUT', 'PINNED', 'CoreaError', 'Config', 'cards', 'pick_profile', 'number_kind',
-           'thawed', 'load_profile', 'digest', 'write_atomic', 'Record', 'append_records', 'read_records',
-           'compared_versions', 'check_versions', 'set_seed', 'provenance', 'die_with']
+           'thawed', 'load_profile', 'digest', 'plain_text', 'code_span', 'write_atomic', 'Record', 'append_records',
+           'read_records', 'compared_versions', 'check_versions', 'set_seed', 'provenance', 'die_with']
 
 # %% ../nbs/00_core.ipynb #252b32a2
 import dataclasses, errno, hashlib, json, math, os, platform, random, re, subprocess, threading, time
@@ -90,6 +90,7 @@ class Config:
     ceiling_lr: float = 3e-5
     max_drop: float = 0.015          # Pass@1 that a calibrated threshold may cost against the LLM
     batch_size: int = 256            # completions generated together
+    sift: int = 0                    # our own engine: tokens after which answers that have ended leave their batch; 0: none does
     engine: str = "transformers"     # what answers questions: transformers or vllm
     llm_server: str = ""             # address of an OpenAI-compatible server that answers as the LLM; none: `engine` opens its checkpoint
     llm_training: dict = field(default_factory=dict)    # what differs where the LLM itself is taught L1; empty: it answers as it comes
@@ -108,7 +109,7 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             v, kind = getattr(self, f.name), (int, float) if f.type is float else f.type
-            least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch") else 1
+            least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch", "sift") else 1
             if not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
                 wanted = {int: "a whole number", float: "a number", bool: "True or False"}.get(f.type, f"a {f.type.__name__}")
                 raise CoreaError(f"{f.name} is {v!r} in the configuration: give {wanted}"
@@ -195,6 +196,7 @@ PAPER = {
     "ceiling_questions": ("-", "ours: what the confidence could say, were it told the solve rates"),
     "ceiling_lr": ("-", "ours"),
     "precision": ("-", "framework default: bfloat16, as here on a GPU"),
+    "sift": ("-", "ours; another order of random draws"),
     "engine": ("vllm", "the framework's (4.4); transformers for models that fit a laptop"),
     "llm_server": ("-", "ours: a large model that is already served need not be loaded again"),
     "llm_training": ("50 steps", "the Baseline LLM is trained with RLCC-L1 (4.2), for 50 steps (4.4); the miniature's comes trained"),
@@ -243,8 +245,8 @@ PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | 
 REAL = dict(
     slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(), seeds=(1,),
     datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
-    methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=150, n_test=400, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
-    lr=5e-4, kl=0.0, max_completion=96, save_every=5, snapshots=(), snapshot_questions=100, ceiling_questions=423, probe_questions=400,
+    methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=100, n_test=300, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
+    lr=5e-4, kl=0.0, max_completion=64, sift=12, save_every=5, snapshots=(), snapshot_questions=100, ceiling_questions=423, probe_questions=400,
     router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine", share_prompts=True)
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
@@ -309,6 +311,21 @@ def digest(
     text = json.dumps(obj, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+# %% ../nbs/00_core.ipynb #0c0e0002
+def plain_text(
+    text # of a model, a data set or a file
+) -> str: # for Markdown and HTML, in one line: no markup, link, formula or picture in it is alive
+    "A text to be shown as it is."
+    line = " ".join(str(text).encode(errors="replace").decode().split())
+    return re.sub(r"[\\`*_{}\[\]<>&#|~$!@]|(?<=:)/|(?<=www)\.", lambda m: f"&#{ord(m[0])};", line)
+
+def code_span(
+    text # of a model
+) -> str: # for Markdown
+    "A text in fixed width, whatever backticks it holds."
+    most = max(map(len, re.findall("`+", text)), default=0)
+    return "`" + text + "`" if not most else f"{'`' * (most + 1)} {text} {'`' * (most + 1)}"
+
 # %% ../nbs/00_core.ipynb #26764659
 def write_atomic(
     path,       # where the file is to be
@@ -357,6 +374,7 @@ class Record:
     reply_logprob: float = float("nan")         # mean log-probability of the tokens before the confidence
     reply_logprob_sum: float = float("nan")     # their sum: how likely the model finds its reasoning and answer as a whole
     expected_confidence: float = float("nan")   # mean of the confidence token's distribution
+    reading: str = ""       # digest of what read and graded the completion
 
 # %% ../nbs/00_core.ipynb #b2435c00
 def append_records(
@@ -372,14 +390,14 @@ def read_records(
     path # a .jsonl file
 ) -> list: # of dicts, without a torn last line; `CoreaError` names any other broken line
     "Read a JSON-lines file that a killed process may have left unfinished."
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    lines = Path(path).read_bytes().split(b"\n")       # a tear may go through the middle of a character
     rows = []
     for i, line in enumerate(lines):
         if not line.strip(): continue
-        try: rows.append(json.loads(line))
-        except json.JSONDecodeError as e:
+        try: rows.append(json.loads(line.decode()))
+        except ValueError as e:     # not JSON, or not UTF-8
             if i == len(lines) - 1: break
-            raise CoreaError(f"{path}, line {i+1}: not JSON ({e.msg}); delete the file and run again") from e
+            raise CoreaError(f"{path}, line {i+1}: not JSON in UTF-8 ({getattr(e, 'msg', e)}); delete the file and run again") from e
     return rows
 
 # %% ../nbs/00_core.ipynb #c3e50002

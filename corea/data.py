@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'WALKS', 'KINDS', 'DATASETS', 'SPLITS', 'EASY',
            'PROVIDERS', 'SHARES', 'GROUPS_OF_SETS', 'VALUES', 'PHRASES', 'CHAT_TEMPLATE', 'DataSet', 'revision',
-           'all_questions', 'find_dataset', 'load_questions', 'register', 'public_text', 'json_lines', 'read_questions',
-           'set_name', 'JsonlSet', 'make_tokenizer']
+           'all_questions', 'find_dataset', 'load_questions', 'register', 'public_text', 'opened', 'json_lines',
+           'read_questions', 'set_name', 'JsonlSet', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
-import json, random, re
+import gzip, json, random, re, zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -217,16 +217,26 @@ def public_text(
     return f"sha256:{digest(text)}" if hide else text
 
 # %% ../nbs/01_data.ipynb #1e75807f
-def json_lines(
-    path # a .jsonl file
-): # yields (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
-    "A file with one JSON value a line, read line by line."
+def opened(
+    path # of a file; .gz is unpacked
+): # a file of bytes; `CoreaError` for no such file
+    "A file to be read."
     path = Path(path)
     if not path.is_file(): raise CoreaError(f"no such file: {path}")
-    with open(path, "rb") as f:     # bytes end a line at \n only: JSON may hold U+2028
-        for i, line in enumerate(f, 1):
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+
+def json_lines(
+    path # a .jsonl or .jsonl.gz file
+): # yields (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
+    "A file with one JSON value a line, read line by line."
+    with opened(path) as f:     # bytes end a line at \n only: JSON may hold U+2028
+        lines = enumerate(f, 1)
+        while True:
+            try: i, line = next(lines, (0, b""))
+            except (EOFError, OSError, zlib.error) as e: raise CoreaError(f"{path}: cannot be unpacked ({e}): get it again") from e
+            if not i: return
             if not line.strip(): continue
-            try: yield i, json.loads(line.decode())
+            try: yield i, json.loads(line.decode("utf-8-sig" if i == 1 else "utf-8"))
             except UnicodeDecodeError as e: raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
             except ValueError as e:     # not JSON, or a number of thousands of digits
                 raise CoreaError(f"{path}, line {i}: not JSON ({getattr(e, 'msg', 'a number too long')})") from e
@@ -243,6 +253,11 @@ def read_questions(
         for key in ("question", "gold"):
             if not isinstance(x, dict) or not isinstance(x.get(key), str) or not x[key].strip():
                 raise CoreaError(f"{path}, line {i}: needs a non-empty text {key!r}")
+        x = {k: v for k, v in x.items() if v is not None}
+        for key in ("id", "dataset"):
+            if key in x and (isinstance(x[key], bool) or not isinstance(x[key], (str, int)) or str(x[key]).strip() == ""):
+                raise CoreaError(f"{path}, line {i}: {key} is {str(x[key])[:40]!r}: give a text or a whole number, or leave it out")
+            if key in x: x[key] = str(x[key])       # records hold text
         if x.get("kind", kind) not in KINDS:
             raise CoreaError(f"{path}, line {i}: kind is {x.get('kind', kind)!r}, choose one of {', '.join(KINDS)}")
         rows.append(dict(id=f"{path.stem}-{i:04d}", dataset=path.stem, domain=domain, kind=kind, difficulty=0) | x)

@@ -6,10 +6,11 @@
 __all__ = ['CLOSED', 'MARK', 'SCORES', 'Sampling', 'Completion', 'plan', 'piece_seed', 'finish', 'confidence_at', 'value_paths',
            'inner_nodes', 'value_logprobs', 'is_hub', 'at_commit', 'check_checkpoint', 'load_checkpoint', 'beginnings',
            'encode', 'end_ids', 'free_memory', 'Engine', 'Batch', 'pad_rows', 'read_prompts', 'Watch', 'Sampled',
-           'sample_rows', 'next_logprobs', 'taken_branches', 'other_branches', 'TransformersEngine', 'VLLMEngine']
+           'some_rows', 'in_order', 'sample_rows', 'next_logprobs', 'taken_branches', 'other_branches',
+           'TransformersEngine', 'VLLMEngine']
 
 # %% ../nbs/05_generate.ipynb #053bdfcc
-import gc, math, os, sys
+import copy, gc, math, os, sys
 from bisect import bisect_left
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -391,12 +392,30 @@ class Watch:
 
 @dataclass
 class Sampled:
-    "What a batch wrote, and what was seen meanwhile."
+    "What some rows of a batch wrote, and what was seen meanwhile."
+    places: list                # of these rows in the batch
     rows: list                  # ids written in each row, padded behind the end
     mask: object                # (rows, width) tensor, where the prompts are real
     cache: object = None        # keys and values of prompts and all that was written, perhaps without the last token
     logprobs: object = None     # (rows, steps) tensor, log p of each token written; None if nobody watched
     others: object = None       # (rows, steps, wanted) tensor, log p of the tokens that were asked for
+
+def some_rows(
+    cache, at # keys and values of a batch; (n,) tensor of its rows
+): # a cache of these; the other stays as it is
+    "Keys and values of some rows."
+    part = copy.copy(cache)
+    part.layers = [copy.copy(layer) for layer in cache.layers]
+    part.batch_select_indices(at)
+    return part
+
+def in_order(
+    parts, # as from `sample_rows`
+    what   # what is wanted of each row, as a function of a `Sampled`
+) -> list: # for each row of the batch
+    "Rows as they stood in the batch."
+    of_place = {place: x for part in parts for place, x in zip(part.places, what(part), strict=True)}
+    return [of_place[place] for place in sorted(of_place)]
 
 def sample_rows(
     model,      # a causal language model
@@ -407,32 +426,46 @@ def sample_rows(
     pad,        # padding token
     ended=None, # (ids written so far) -> bool for each row, for stop strings
     watch=None, # ids to be watched at each step, perhaps none; None: no log-probabilities are wanted
-) -> Sampled: # the batch
+    sift=0,     # tokens after which rows that have ended leave, again and again; 0: all stay to the end
+) -> list: # of `Sampled`: one, or with `sift` those that left together
     "Sample one batch; the caller's random state stays as it was."
     import torch
     from transformers import GenerationConfig
     device, cuda = model.device, model.device.type == "cuda"
     ids, mask = pad_rows(prompts, pad, left=True, device=device)
-    width, greedy = ids.shape[1], sampling.temperature == 0
+    real, width, greedy, left = mask, ids.shape[1], sampling.temperature == 0, sampling.max_tokens
     draw = {} if greedy else dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
-    config = GenerationConfig(do_sample=not greedy, max_new_tokens=sampling.max_tokens, return_dict_in_generate=True,
-                              eos_token_id=sorted(ends), pad_token_id=pad, **draw)
     tell = lambda ids, scores, **kw: torch.tensor(ended(ids[:, width:].tolist()), device=device)
-    watching = None if watch is None else Watch(watch)
+    over = lambda row: not sift or left <= 0 or row[-1] == pad or row[-1] in ends or bool(ended and ended([row])[0])
+    parts, places, noted = [], torch.arange(len(ids), device=device), ()
     with torch.no_grad(), _blank(model), torch.random.fork_rng([device] if cuda else []):
         generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
         generator.manual_seed(seed)
-        read = read_prompts(model, ids, mask)
-        out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config,
-                             stopping_criteria=[tell] if ended else None,
-                             logits_processor=[watching] if watching else None,
-                             **(dict(past_key_values=read) if read else {}))
-    written = out.sequences[:, width:]
-    if not watching: return Sampled(written.tolist(), mask)
-    steps = written.shape[1]
-    if len(watching.written) < steps: watching.note(written[:, -1:])
-    return Sampled(written.tolist(), mask, out.past_key_values, torch.cat(watching.written[:steps], 1),
-                   torch.stack(watching.others[:steps], 1))
+        cache = read_prompts(model, ids, mask)
+        while len(places):
+            config = GenerationConfig(do_sample=not greedy, max_new_tokens=min(sift or left, left), return_dict_in_generate=True,
+                                      eos_token_id=sorted(ends), pad_token_id=pad, **draw)
+            watching, before = None if watch is None else Watch(watch), ids.shape[1]
+            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config,
+                                 stopping_criteria=[tell] if ended else None,
+                                 logits_processor=[watching] if watching else None,
+                                 **(dict(past_key_values=cache) if cache else {}))
+            ids, cache, steps = out.sequences, out.past_key_values, out.sequences.shape[1] - before
+            left -= steps
+            if watching:
+                if len(watching.written) < steps: watching.note(ids[:, -1:])
+                seen = torch.cat(watching.written[:steps], 1), torch.stack(watching.others[:steps], 1)
+                noted = [torch.cat(x, 1) for x in zip(noted, seen)] if noted else seen
+            leave = torch.tensor([over(row) for row in ids[:, width:].tolist()], device=device)
+            mask = torch.cat([mask, mask.new_ones(len(ids), steps)], 1)
+            if leave.any():
+                own = leave.nonzero()[:, 0]
+                kept = (some_rows(cache, own) if sift else cache) if watching else None
+                parts.append(Sampled(places[own].tolist(), ids[own, width:].tolist(), real[own], kept, *(x[own] for x in noted)))
+                stay = (~leave).nonzero()[:, 0]
+                ids, mask, real, places, noted = ids[stay], mask[stay], real[stay], places[stay], [x[stay] for x in noted]
+                if len(stay): cache.batch_select_indices(stay)
+    return parts
 
 # %% ../nbs/05_generate.ipynb #704c6398
 def next_logprobs(
@@ -506,6 +539,7 @@ class TransformersEngine(Engine):
         batch_size=256,  # rows generated together; part of what determines the text
         scores=SCORES,   # what is told of each answer beside its text, of `SCORES`; the text is the same without
         precision="",    # of a checkpoint, as in `load_checkpoint`
+        sift=0,          # as in `sample_rows`; part of what determines the text
     ):
         model = path_or_model
         if isinstance(model, (str, os.PathLike)):
@@ -514,7 +548,7 @@ class TransformersEngine(Engine):
         if tokenizer is None:
             raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
         if bad := set(scores) - set(SCORES): raise CoreaError(f"no score {min(bad)!r}: choose from {', '.join(SCORES)}")
-        self.scores = scores
+        self.scores, self.sift = scores, sift
         self.model, kind = model, str(model.dtype).removeprefix("torch.")
         name = f"transformers {version('transformers')} {model.device.type} {kind}"
         self._setup(tokenizer, model.config, batch_size, name)
@@ -529,23 +563,27 @@ class TransformersEngine(Engine):
         found = next_logprobs(self.model, contexts, [1]*len(contexts), self.pad)
         return [dict(zip(w, lp[0, w].tolist())) for w, lp in zip(wanted, found)]
 
-    def _values(self, drawn, rows):
+    def _values(self, parts, rows):
         "The distribution of each stated confidence."
-        places = {r: c for c, r in enumerate(r for r, k in enumerate(rows.marks) if k)}
+        context, known = {r: c for c, r in enumerate(r for r, k in enumerate(rows.marks) if k)}, {}
         with _blank(self.model):
-            found = taken_branches(self.paths, drawn, rows.marks)
-            found |= other_branches(self.model, self.paths, drawn, rows.marks, found)
-            return value_logprobs(self.paths, rows.contexts, self._ask, {(places[r], m): d for (r, m), d in found.items()})
+            for part in parts:
+                marks = [rows.marks[r] for r in part.places]
+                found = taken_branches(self.paths, part, marks)
+                found |= other_branches(self.model, self.paths, part, marks, found)
+                known |= {(context[part.places[r]], m): d for (r, m), d in found.items()}
+            return value_logprobs(self.paths, rows.contexts, self._ask, known)
 
     def _run(self, prompts, keys, sampling, seed, batch):
         stops = (*sampling.stop, *sampling.until)
         spelt = sorted({t for p in self.paths.values() for t in p})
-        drawn = sample_rows(self.model, prompts, sampling, piece_seed(seed, batch), self.ends, self.pad,
-                            self._ended(stops) if stops else None, spelt if self.scores else None)
-        rows = Batch(self, prompts, keys, drawn.rows, sampling)
-        logprobs = ([lps[:len(ids)] for lps, ids in zip(drawn.logprobs.tolist(), rows.ids)] if "logprobs" in self.scores
-                    else [()] * len(keys))
-        values = self._values(drawn, rows) if "confidence" in self.scores else [None] * len(rows.contexts)
+        parts = sample_rows(self.model, prompts, sampling, piece_seed(seed, batch), self.ends, self.pad,
+                            self._ended(stops) if stops else None, spelt if self.scores else None, self.sift)
+        rows = Batch(self, prompts, keys, in_order(parts, lambda part: part.rows), sampling)
+        logprobs = [()] * len(keys)
+        if "logprobs" in self.scores:
+            logprobs = [lps[:len(ids)] for lps, ids in zip(in_order(parts, lambda part: part.logprobs.tolist()), rows.ids)]
+        values = self._values(parts, rows) if "confidence" in self.scores else [None] * len(rows.contexts)
         return rows.completions(logprobs, values)
 
 # %% ../nbs/05_generate.ipynb #35c5a0e8

@@ -162,7 +162,7 @@ def sentence(
 # %% ../nbs/09f_report.ipynb #abe5a0c3
 FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, figure_04=figure_4, figure_09=figure_9, reliability=figure_reliability,
                     histograms=figure_histograms, planes=figure_planes)
-TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text(f, st.miniature)),
+TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text(f, st.scale)),
                    bars=table_bars, metrics=lambda st: (metrics_table(st), ""),
                    table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
                    f"table_{t:02}": partial(table_of_paper_set, paper=p) for t, p in enumerate(PAPER_SETS, 5)} | dict(table_11=table_11) | {

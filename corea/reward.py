@@ -13,7 +13,7 @@ import re, unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
-from .answer import parse, unevaluated
+from .answer import is_missing, parse, unevaluated
 from .core import CoreaError
 from .grading import grade_all
 from .metrics import auroc, ece, output_ratio, pass_at_1
@@ -144,7 +144,7 @@ def scripts(
     text # any string
 ) -> set: # names as Unicode has them: LATIN, GREEK, CJK, CYRILLIC, ...
     "The writing systems whose letters occur in a text."
-    return {_script(char) for char in set(text)} - {None}
+    return {_script(char) for char in set(unicodedata.normalize("NFC", text))} - {None}     # the sign for ohm is a Greek letter
 
 # %% ../nbs/04_reward.ipynb #563f2171
 class Batch(NamedTuple):
@@ -173,11 +173,14 @@ def _read(texts, golds, kinds, questions):
 
 # %% ../nbs/04_reward.ipynb #623e2fe5
 def text_of(
-    message # a string, or a chat: [{"role": ..., "content": ...}]
-) -> str: # of a chat, the last message
+    message # a string, or a chat: [{"role": ..., "content": ...}], whose content is a string or a list of parts
+) -> str: # of a chat, the last message; `CoreaError` for anything else
     "The text of a completion or prompt, plain or chat."
     if isinstance(message, str): return message
-    return (message[-1]["content"] or "") if message else ""
+    content = message[-1]["content"] if message else ""
+    if isinstance(content, list): content = "".join(part.get("text") or "" for part in content)
+    if not isinstance(content or "", str): raise CoreaError(f"{str(content)[:60]!r} is no text: give a string, or a chat")
+    return content or ""
 
 # %% ../nbs/04_reward.ipynb #6ed875dd
 def read_batch(
@@ -190,11 +193,13 @@ def read_batch(
 ) -> Batch: # `CoreaError` if a column is missing or of another length
     "Parse and grade the completions of a batch, once."
     if gold is None: raise CoreaError("no column 'gold' to grade against: add it to the data")
-    kind = kind or ["math"] * len(completions)
-    question = question or [text_of(p) for p in prompts]
+    kind = ["math"] * len(completions) if kind is None else list(kind)
+    question = [text_of(p) for p in prompts] if question is None else list(question)
     if not len(completions) == len(gold) == len(kind) == len(question):
         raise CoreaError(f"{len(completions)} completions, but {len(gold)} gold, {len(kind)}"
                          f" kinds and {len(question)} questions: give one of each per completion")
+    for i, g in enumerate(gold):
+        if is_missing(g): raise CoreaError(f"row {i} has no gold answer ({question[i][:60]!r}): leave it out, or add one")
     texts = tuple(map(text_of, completions))
     return _read(texts, tuple(map(str, gold)), tuple(kind), tuple(question))
 
@@ -275,10 +280,11 @@ def confidence_reward(
         batch = read_batch(prompts, completions, **columns)
         if term.target is own_correctness: target = batch.correct
         else:
-            ids = question_id or columns.get("question") or [text_of(p) for p in prompts]
+            ids = next((list(x) for x in (question_id, columns.get("question")) if x is not None), [text_of(p) for p in prompts])
+            if len(ids) != len(batch.correct): raise CoreaError(f"{len(batch.correct)} completions, but {len(ids)} question ids: give one each")
             rows, own = gather_rows(list(zip(batch.correct.tolist(), ids)))
             target = term.target([r[0] for r in rows], group_keys([r[1] for r in rows], group_size))[own]
-        weight = trainer_state.global_step / trainer_state.max_steps if term.rising and trainer_state else 1
+        weight = min(1, trainer_state.global_step / max(1, trainer_state.max_steps)) if term.rising and trainer_state else 1
         return (weight * term.distance(batch.confidence, target)).tolist()
     confidence.term = term      # the trainer asks whether it is decoupled
     return confidence

@@ -15,6 +15,7 @@ from functools import cached_property, partial
 import numpy as np, pandas as pd
 from .cascade import Price, choose_tau, defer, paper_tau
 from .core import CoreaError
+from .data import DATASETS
 from .metrics import (aurc, auroc, bootstrap_weights, brier, chord, columns, deferral_curve, ece, ibc_lift, interval, output_ratio,
                            random_deferral)
 from .plan import config_for
@@ -147,7 +148,9 @@ class Study:
         return {g: ds for g, ds in groups.items() if ds} | {d: [d] for d in self.cfg.datasets}
 
     @property
-    def miniature(self): return not self.cfg.profile.startswith("paper")
+    def scale(self):
+        "What stands for the paper's models: nothing but they, the miniature, or other models."
+        return "" if self.cfg.profile.startswith("paper") else "miniature" if set(self.cfg.datasets) <= set(DATASETS) else "other models"
 
     def has(
         self, *names # of systems

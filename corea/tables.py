@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from .answer import TOYS, grade, parse
 from .cascade import defer
+from .core import code_span
 from .metrics import interval
 from .policies import verdict
 from .records import (GROUPS, LLM, NAMED, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart,
@@ -344,7 +345,7 @@ def table_example(
         return table_not_run(title, "", empty)[0], f"**{title}**\n\nNone of {len(texts['L1'])} questions fits the rule.\n"
     q = texts["L1"].loc[found[0]]
     f = pd.DataFrame([dict(model=name, completion=t.completion[found[0]]) for name, t in texts.items()])
-    lines = "\n".join(f"- **{r.model}**: `{r.completion}`" for r in f.itertuples())
+    lines = "\n".join(f"- **{r.model}**: {code_span(r.completion)}" for r in f.itertuples())
     title = f"**{title}** ({found[0]}, the first of {len(found)} among {len(texts['L1'])} that fit the rule)"
     return f, f"{title}\n\n{q.question} *Right: {q.gold}; L1 is right in {number(100 * rate[found[0]], 0)} % of its answers.*\n\n{lines}\n"
 

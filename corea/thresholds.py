@@ -9,9 +9,9 @@ __all__ = ['STAKES', 'TESTS', 'budget_tau', 'priced_tau', 'losses', 'hoeffding_b
 # %% ../nbs/08b_thresholds.ipynb #2979b227
 import numpy as np
 from scipy.stats import binom
-from .cascade import TAUS, TOP, check_tau
+from .cascade import TAUS, TOP, calibration_scores, check_tau
 from .core import CoreaError
-from .metrics import columns, deferral_curve
+from .metrics import columns, deferral_curve, named_rows
 
 # %% ../nbs/08b_thresholds.ipynb #a006bf9d
 def budget_tau(
@@ -19,9 +19,8 @@ def budget_tau(
     share  # of questions that may be deferred, 0 to 1
 ) -> float: # 0 if the missing ones alone exceed the share
     "The highest threshold that defers no more than a share of the questions."
-    [s] = columns(score=score)
+    s = calibration_scores(score, "budget_tau")
     if not 0 <= share <= 1: raise CoreaError(f"share is {share!r}: give a share of questions from 0 to 1")
-    if not len(s): raise CoreaError("budget_tau has no calibration rows: give at least one")
     taus = np.r_[0, np.unique(s[~np.isnan(s)]), TOP]
     deferred = np.isnan(s).sum() + np.searchsorted(np.sort(s[~np.isnan(s)]), taus)
     return check_tau(float(taus[np.flatnonzero(deferred <= share * len(s) + 1e-9).max(initial=0)]))
@@ -35,7 +34,7 @@ def priced_tau(
 ) -> float: # the lowest of the best
     "The threshold at which the price of the LLM and that of wrong answers are least together."
     if not 0 <= worth < np.inf: raise CoreaError(f"worth is {worth!r}: give what a right answer is worth in input tokens of the SLM")
-    [s] = columns(score=score)
+    s = calibration_scores(score, "priced_tau")
     taus = np.r_[0, np.unique(s[~np.isnan(s)]), TOP]
     c = deferral_curve(s, slm_correct, llm_correct, 0 * s.astype(bool), llm_cost, taus)
     return check_tau(float(taus[np.argmax(worth * c["pass1"] - c["cost"])]))
@@ -49,12 +48,11 @@ def losses(
     kind="net"                # or "harm"
 ) -> np.ndarray: # (questions, thresholds), in [-1, 1], or [0, 1] for harm
     "Accuracy that a cascade loses against the LLM alone, question by question."
-    s, slm, llm = columns(score=score, slm_correct=slm_correct, llm_correct=llm_correct)
+    s, slm, llm = columns(score=calibration_scores(score, "losses"), slm_correct=slm_correct, llm_correct=llm_correct)
     if kind not in ("net", "harm"): raise CoreaError(f"unknown loss {kind!r}: choose net or harm")
-    if not len(s): raise CoreaError("no calibration rows: give at least one")
     kept = s[:, None] >= np.asarray(taus)
     lost = kept * ((llm - slm) if kind == "net" else np.maximum(llm - slm, 0))[:, None]
-    q = np.arange(len(s)) if question_ids is None else np.unique(np.asarray(question_ids), return_inverse=True)[1]
+    q = np.arange(len(s)) if question_ids is None else np.unique(named_rows(question_ids, len(s)), return_inverse=True)[1]
     out = np.zeros((q.max() + 1, lost.shape[1]))
     np.add.at(out, q, lost)
     return out / np.bincount(q)[:, None]

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from .answer import confidence_span, messages
 from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, number_kind, read_records, set_seed, thawed, write_atomic
-from .generate import Sampling, end_ids, finish, free_memory, is_hub, load_checkpoint, piece_seed, sample_rows
+from .generate import Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint, piece_seed, sample_rows
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .published import load_questions
 from .reward import make_rewards
@@ -132,7 +132,8 @@ class Writer:
         ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
         ends, how = end_ids(tokenizer, model.config), Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion)
         place = [trainer.state.global_step, trainer.accelerator.process_index]
-        rows = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id).rows
+        parts = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id, sift=cfg.sift)
+        rows = in_order(parts, lambda part: part.rows)
         return dict(prompt_ids=ids, completion_ids=[finish(row, tokenizer.decode, ends)[0] for row in rows], logprobs=None)
 
 # %% ../nbs/06_trainer.ipynb #d1b5da8a

@@ -321,8 +321,8 @@ def scoreboard(
         n = sum(draws(st, d).shape[1] for d in st.places[c.where])
         tested = "interval " if c.test in ("below", "above", "between") else "estimate "
         rule = tested + c.test + " " + " and ".join(f"{b:g}" for b in bound)
-        if not st.miniature: rule += f"; reproduced within {TOLERANCE[c.unit]:g}"
-        said = verdict(e, c.paper, c.unit, c.test, c.bound, st.miniature)
+        if not st.scale: rule += f"; reproduced within {TOLERANCE[c.unit]:g}"
+        said = verdict(e, c.paper, c.unit, c.test, c.bound, bool(st.scale))
         if c.needs:
             rule += f"; needs {c.needs}"
             if verdicts.get(c.needs) == "not reproduced": said = "not reproduced"
@@ -336,11 +336,11 @@ def scoreboard(
 SHOWN = {"points": (1, True), "%": (1, True), "families": (0, False)}   # decimals, sign; else (2, False)
 
 def scoreboard_text(
-    frame, miniature, # as from `scoreboard`; True: the column says that only the direction is judged
+    frame, scale, # as from `scoreboard`; what stands for the paper's models, of which the direction alone is judged
     own=None          # True: only our bars; False: only the paper's claims; None: both
 ) -> str: # Markdown
     "The scoreboard to read."
-    head = "verdict (miniature: direction only)" if miniature else "verdict"
+    head = f"verdict ({scale}: direction only)" if scale else "verdict"
     lines = [f"| claim | paper | ours [95 % interval] | seed SD | questions | seeds | {head} |",
              "|---|---|---|---|---|---|---|"]
     for r in frame[~frame.claim_id.str.contains(":")].itertuples():

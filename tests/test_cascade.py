@@ -1,7 +1,7 @@
 "What 08_cascade cannot say about itself: the rule, the price and the threshold hold for any input."
 import math
 
-import numpy as np
+import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
@@ -208,8 +208,8 @@ def test_a_gate_says_yes_or_no(said):
 
 @pytest.mark.parametrize("said", ["sure", [0.9], np.array([0.9])])
 def test_a_score_is_a_number(said):
-    with pytest.raises(CoreaError, match="the score says"): Cascade(Says("7"), Says("8"), 0.5, score=lambda c: said).answer("What?")
-    assert Cascade(Says("7"), Says("8"), 0.5, score=lambda c: np.float32(0.9)).answer("What?").who == "slm"
+    with pytest.raises(CoreaError, match="the score says"): Cascade(Says(r"\boxed{7}"), Says("8"), 0.5, score=lambda c: said).answer("What?")
+    assert Cascade(Says(r"\boxed{7}"), Says("8"), 0.5, score=lambda c: np.float32(0.9)).answer("What?").who == "slm"
 
 
 def test_llm_is_not_touched_until_needed():
@@ -222,3 +222,54 @@ def test_llm_is_not_touched_until_needed():
 @pytest.mark.parametrize("question", ["", "  ", None, 7, ["What?"]])
 def test_bad_question(question):
     with pytest.raises(CoreaError, match="give a text"): Cascade(Says(""), Says(""), 0.5).answer(question)
+
+
+class Down:
+    "An engine whose server is away."
+    def generate(self, *a, **kw):
+        raise CoreaError("server gone")
+        yield
+
+
+def test_the_small_models_answer_outlives_the_large_model():
+    a = Cascade(Says(r"\boxed{7} \confidence{0.3}"), Down(), 0.5).answer("What?")
+    assert (a.answer, a.who) == ("7", "slm") and "server gone" in a.why and "below the threshold" in a.why
+    for text, gate in ((r"\confidence{0.3}", None), (r"\boxed{7} \confidence{0.3}", lambda q: True)):     # nothing there to give
+        with pytest.raises(CoreaError, match="server gone"): Cascade(Says(text), Down(), 0.5, gate=gate).answer("What?")
+
+
+@pytest.mark.parametrize("text", [r"I think so. \confidence{0.9}", r"\boxed{} \confidence{0.9}"])
+def test_a_confidence_without_an_answer_is_deferred(text):
+    a = Cascade(Says(text), Says(r"\boxed{8} \confidence{0.4}"), 0.5).answer("What?")
+    assert (a.who, a.answer, a.why) == ("llm", "8", "no answer: deferred")
+
+
+def test_an_engine_that_says_nothing_is_told():
+    class Mute:
+        def generate(self, *a, **kw): return iter(())
+    with pytest.raises(CoreaError, match="slm's engine gave no completion"): Cascade(Mute(), Says(""), 0.5).answer("What?")
+
+
+def test_model_text_is_shown_as_text():
+    evil = "<script>x</script> [a](http://evil) ![](http://evil/t.png) $x$"
+    shown = Cascade(Says(rf"\boxed{{{evil}}} \confidence{{0.9}}"), Says(""), 0.5).answer("What?")._repr_markdown_()
+    assert not any(mark in shown for mark in ("<", "](", "![", "$", "http://"))
+
+
+def test_threads_get_what_one_thread_gets():
+    from concurrent.futures import ThreadPoolExecutor
+    class Busy(Says):
+        inside = 0
+        def generate(self, questions, *a, **kw):
+            self.inside += 1
+            assert self.inside == 1, "two threads in one model"
+            try: yield from super().generate(questions, *a, **kw)
+            finally: self.inside -= 1
+    cascade = Cascade(Busy(r"\boxed{7} \confidence{0.9}"), Says(""), 0.5)
+    with ThreadPoolExecutor(8) as pool: answers = list(pool.map(cascade.answer, map(str, range(40))))
+    assert {a.answer for a in answers} == {"7"}
+
+
+@pytest.mark.parametrize("missing", [pd.NA, None, np.nan, float("nan")])
+def test_whatever_stands_for_missing_is_deferred(missing):
+    assert defer(missing, 0.5) is True and defer([0.9, missing], 0.5).tolist() == [False, True]

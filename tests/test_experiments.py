@@ -5,9 +5,11 @@ import json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import closing, contextmanager
 import pandas as pd
 import pytest
+from corea import experiments
 from corea.core import CoreaError, load_profile
 from corea.data import load_questions
 from corea.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
+from corea.generate import Completion
 from corea.plan import chains, work_of
 from corea.records import load_records
 from corea.trainer import find_model
@@ -157,3 +159,44 @@ def test_any_answer_leaves_one_row(answer, tmp_path):
                                for i in range(2)]))
     read = pd.read_csv(write_table(tmp_path/"a.csv.gz", frame))
     assert read.question_id.tolist() == ["calc-0", "calc-1"] and read.answer.nunique() == 1
+
+class Tells:
+    "An engine that says one thing, and counts what it was asked."
+    name, batch_size = "tells", 4
+    def __init__(self, text=r"π ≈ 3.14 \boxed{7.} \confidence{0.5}"): self.text, self.asked = text, []
+    def generate(self, questions, sampling, n=1, seed=0, done=()):
+        for i, q in enumerate(questions):
+            for s in range(n):
+                if (i, s) in set(done): continue
+                self.asked.append((q, s))
+                yield Completion(i, s, self.text, (), (), 3, 4, "stop", None)
+
+ONES = [dict(id=f"q{i}", question=f"{i}+1?", gold=gold, kind="math", dataset="d", domain="x") for i, gold in enumerate("777")]
+
+def test_a_shard_torn_anywhere_is_gone_on_with(tmp_path):
+    "Within a character of several bytes, and in a file that was finished."
+    whole, path = ask(Tells(), "m", ONES, tmp_path/"whole.jsonl", 2, .6, 9), tmp_path/"s.jsonl"
+    text = (tmp_path/"whole.jsonl").read_bytes()
+    for cut in range(len(text) - 200, len(text), 7):
+        for torn in (path, path.with_name(".s.jsonl.part")):
+            path.unlink(missing_ok=True)
+            torn.write_bytes(text[:cut])
+            assert ask(engine := Tells(), "m", ONES, path, 2, .6, 9) == whole and path.read_bytes() == text
+            assert len(engine.asked) == (1 if cut < len(text) - 1 else 0) and not path.with_name(".s.jsonl.part").exists()
+
+def test_answers_are_kept_and_read_anew_when_the_reading_changes(tmp_path, monkeypatch):
+    path = tmp_path/"s.jsonl"
+    with monkeypatch.context() as m:
+        m.setattr(experiments, "reading", lambda: "another")
+        m.setattr(experiments, "grade_all", lambda pairs: [False] * len(pairs))
+        assert not any(r["correct"] for r in ask(Tells(), "m", ONES, path, 2, .6, 9))
+    told = []
+    assert all(r["correct"] for r in ask(None, "m", ONES, path, 2, .6, 9, tick=told.append)) and told == [6]
+    assert all(json.loads(line)["correct"] for line in path.read_text(encoding="utf-8").splitlines())
+
+def test_answers_to_another_text_under_the_same_id_are_not_taken(tmp_path):
+    path = tmp_path/"s.jsonl"
+    ask(Tells(), "m", ONES, path, 2, .6, 9)
+    changed = [ONES[0] | dict(question="another?"), *ONES[1:]]
+    ask(engine := Tells(), "m", changed, path, 2, .6, 9)
+    assert engine.asked == [("another?", 0), ("another?", 1)]

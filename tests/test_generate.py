@@ -98,11 +98,12 @@ def vllm_jobs(checkpoint, out):
     tuples = lambda c: c | {k: tuple(c[k]) for k in ("token_ids", "logprobs")}
     return {name: [g.Completion(**tuples(c)) for c in cs] for name, cs in json.loads(out.read_text()).items()}
 
-@pytest.fixture(scope="session", params=["transformers", "server", "vllm", "vllm_server"])
+@pytest.fixture(scope="session", params=["transformers", "sifting", "server", "vllm", "vllm_server"])
 def got(request, checkpoint, tmp_path_factory):
     "What an engine answers to every job."
     engine, folder = request.param, tmp_path_factory.mktemp(request.param)
     if engine == "transformers": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+    if engine == "sifting": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7, sift=3))
     if "vllm" in engine and not vllm_python(): pytest.skip("no vLLM here: set COREA_VLLM_PYTHON to an interpreter that has it")
     if engine == "vllm": return vllm_jobs(checkpoint, folder/"out.json")
     python = vllm_python() if engine == "vllm_server" else double.interpreter(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from corea.core import ROOT, CoreaError, load_profile
-from corea.data import SHARES, find_dataset, load_questions, set_name
+from corea.data import SHARES, find_dataset, load_questions, read_questions, set_name
 from corea.experiments import found_anywhere, identity
 from corea.plan import check_run, how_many, plan
 from corea.records import load_records
@@ -44,6 +44,8 @@ def test_the_revision_is_that_of_the_rows_and_the_identity_not_of_the_folder(tmp
     assert find_dataset(a).revision != find_dataset(b).revision and key(a) != before
 
 REFUSED = {"a needs a non-empty text": ({}, "line 3: needs a non-empty text 'question'"), "kind": (dict(question="q", gold="1", kind="essay"), "line 3: kind is 'essay'"),
+           "id": (dict(question="q", gold="1", id=[1]), "line 3: id is '[1]': give a text or a whole number"),
+           "dataset": (dict(question="q", gold="1", dataset={}), "line 3: dataset is '{}'"),
            "domain": (dict(question="q", gold="1", domain="space"), "line 3: domain is 'space'"),
            "domains": (dict(question="q", gold="1", domain="in_domain"), "line 3: domain is 'in_domain', that of the first line 'ood_math'")}
 
@@ -89,3 +91,11 @@ def test_a_run_whose_workers_read_it(tmp_path):
     assert told["config"]["datasets"] == ["mine.jsonl", "word"] and told["data"]["mine"] == find_dataset(str(tmp_path/"mine.jsonl")).revision
     assert (tmp_path/"records"/"texts_l1-s0.csv.gz").exists()
     assert load_records(tmp_path/"records").cfg.datasets == ("mine", "word")
+
+def test_what_is_null_is_as_if_it_were_not_there_and_ids_are_texts(tmp_path):
+    "Records hold text: 1 and '1' would be one question there."
+    null = read_questions(write(tmp_path/"a.jsonl", [dict(question="q", gold="1", id=None, dataset=None, kind=None)]))
+    assert null == read_questions(write(tmp_path/"a.jsonl", [dict(question="q", gold="1")]))
+    assert [q["id"] for q in read_questions(write(tmp_path/"b.jsonl", [dict(question="q", gold="1", id=i) for i in (1, "x")]))] == ["1", "x"]
+    with pytest.raises(CoreaError, match="line 2: id '1' is already that of line 1"):
+        read_questions(write(tmp_path/"c.jsonl", [dict(question="q", gold="1", id=i) for i in (1, "1")]))

@@ -3,7 +3,7 @@ others published from them (tests/published.csv).
 
 The small files are made up, in the form in which the authors publish; real ones are never committed.
 """
-import hashlib, io, json, math, os, urllib.error, urllib.request
+import gzip, hashlib, io, json, math, os, urllib.error, urllib.request
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -109,10 +109,27 @@ def test_harness_gives_no_confidence_that_belongs_to_another_choice(tmp_path):
 ])
 def test_a_broken_log_is_refused_by_line(tmp_path, row, says): refused(says, rec.read_harness, samples(tmp_path, sample(0, [-1, -2], 1), row), "m")
 
+def test_files_as_others_leave_them(tmp_path):
+    "Compressed, with the mark of Windows, with a field of 200,000 characters."
+    head, row = "question_id,model,correct,confidence,text\n", b'{"question_id":1,"model":"a","correct":1,"confidence":0.5}\n'
+    for name, content in (("a.jsonl.gz", gzip.compress(row)), ("a.jsonl", b"\xef\xbb\xbf" + row), ("a.csv", (head + "1,a,1,.5," + "x" * 200_000 + "\n").encode()),
+                          ("a.csv.gz", gzip.compress((head + "1,a,1,.5,\n").encode()))):
+        (tmp_path/name).write_bytes(content)
+        assert rec.read_tidy(tmp_path/name).confidence.tolist() == [.5], name
+    for name, content in (("torn.jsonl.gz", gzip.compress(row)[:-9]), ("none.csv.gz", b"plain")):
+        (tmp_path/name).write_bytes(content)
+        refused("cannot be unpacked", rec.read_tidy, tmp_path/name)
+
+@pytest.mark.parametrize("said", ["0_1", "０.５"])
+def test_what_python_alone_reads_as_a_number_is_none(tmp_path, said):
+    (tmp_path/"a.csv").write_text("question_id,model,correct,confidence\n1,a,1," + said + "\n", encoding="utf-8")
+    refused("line 2: confidence is", rec.read_tidy, tmp_path/"a.csv")
+
 def test_harness_filters_are_not_mixed(tmp_path):
     rows = [dict(doc_id=k, resps=[["x"]], filter=f, exact_match=float(f == "flexible")) for k in (0, 1) for f in ("strict", "flexible")]
     path = samples(tmp_path, *rows)
-    assert rec.read_harness(path, "m").correct.tolist() == [0, 0] and rec.read_harness(path, "m", filter="flexible").correct.tolist() == [1, 1]
+    assert [rec.read_harness(path, "m", filter=f).correct.tolist() for f in ("strict", "flexible")] == [[0, 0], [1, 1]]
+    refused("line 2: answers by several filters, strict and flexible: give filter=", rec.read_harness, path, "m")
     refused("filter loose.* holds no answers", rec.read_harness, path, "m", filter="loose")
 
 # --- as their authors publish them -----------------------------------------------------------------------------------
@@ -207,7 +224,21 @@ def test_shared_ids_pair_whatever_the_order():
     shuffled = rec.cascade_of(small, large.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(straight, shuffled)
     assert straight.llm_correct.tolist() == HIGH.tolist() and straight.llm_cost.tolist() == HARD.tolist()
-    assert rec.cascade_of(small, large[:200]).question_id.tolist() == IDS[:200]
+    assert rec.cascade_of(small, large[:200], drop_unpaired=True).question_id.tolist() == IDS[:200]
+
+def test_answers_without_a_partner_are_left_out_only_by_consent():
+    small, large = answers("s", EASY, IDS), answers("l", HIGH, IDS, price=HARD)
+    refused("100 and 0 of 300 and 200 answers have no partner, such as .*q200", rec.cascade_of, small, large[:200])
+    two = pd.concat([small.assign(dataset="a"), small.assign(dataset="b")])
+    refused("300 and 0 of 600 and 300 answers have no partner, such as 'b q0'", rec.cascade_of, two, large.assign(dataset="a"))
+
+def test_sets_of_other_names_are_named():
+    small, large = answers("s", EASY, IDS), answers("l", HIGH, IDS, price=HARD)
+    refused("share 300 question ids, but their sets are called 'GSM8K' and 'gsm8k'", rec.cascade_of, small.assign(dataset="GSM8K"), large.assign(dataset="gsm8k"))
+
+@pytest.mark.parametrize("price", [(1,), (1, -10), (1, float("nan")), (1, float("inf")), ("a", "b")])
+def test_a_price_is_two_numbers(price):
+    refused("give .slm, llm., two numbers from 0 up", rec.cascade_of, answers("s", EASY, IDS), answers("l", HIGH, IDS), "confidence", price)
 
 def test_rows_that_do_not_belong_together_are_refused():
     small, large = answers("s", EASY), answers("l", HIGH)

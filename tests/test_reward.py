@@ -254,3 +254,31 @@ def test_two_processes_give_the_answer_of_one(ranks, i):
 def test_the_split_would_show():
     "Without the exchange, a process with a part of a group gets another answer: the test above can fail."
     assert everything(ROWS[:5], "l1", None)[0][2] != everything(ROWS, "l1", None)[0][2][:5]
+
+# ---- what other people's data and trainers pass
+
+def ask(reward, text=r"\boxed{7} \confidence{0.9}", **columns): return reward(["q"], [text], **dict(gold=["7"]) | columns)
+
+@pytest.mark.parametrize("gold", [None, float("nan")])
+def test_a_row_without_a_gold_answer_is_refused_by_name(gold):
+    for method in (correctness_reward, format_reward, reward.confidence_reward("l1")):
+        with pytest.raises(CoreaError, match="row 0 has no gold answer .*'q'"): ask(method, gold=[gold])
+
+def test_a_chat_may_be_told_in_parts():
+    parts = [dict(type="text", text=r"\boxed{7} "), dict(type="image"), dict(type="text", text=r"\confidence{0.9}")]
+    assert ask(correctness_reward, [dict(role="assistant", content=parts)]) == [1.0] == ask(format_reward, [dict(role="assistant", content=parts)])
+    with pytest.raises(CoreaError, match="is no text"): ask(correctness_reward, [dict(role="assistant", content=7)])
+
+def test_columns_may_be_arrays_and_must_be_as_long_as_the_batch():
+    term, text = reward.confidence_reward("l1"), [r"\boxed{7} \confidence{0.9}", r"\boxed{8} \confidence{0.5}"]
+    how = dict(gold=np.array(["7", "7"]), kind=np.array(["math"] * 2), question_id=np.array([1, 1]))
+    np.testing.assert_allclose(term(["q"] * 2, text, **how), [-.4, 0])
+    with pytest.raises(CoreaError, match="2 completions, but 1 question ids"): term(["q"] * 2, text, gold=["7"] * 2, question_id=[1])
+
+def test_a_rising_weight_is_a_share_also_before_and_after_training():
+    from types import SimpleNamespace as state
+    weight = lambda step, most: -ask(reward.confidence_reward("rising_l1"), r"\boxed{7} \confidence{0}", trainer_state=state(global_step=step, max_steps=most))[0]
+    assert [weight(0, 0), weight(1, 4), weight(9, 4)] == [0, .25, 1]
+
+def test_a_sign_that_is_a_letter_of_an_allowed_script_is_no_other_language():
+    assert ask(format_reward, "R = 5 \u2126 " + r"\boxed{7} \confidence{0.9}") == [1.0] and scripts("\u212a") == {"LATIN"}

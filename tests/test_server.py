@@ -2,7 +2,7 @@
 
 `tests/server.py` is the server that fails on demand; where there is vLLM (see test_generate), its own server is killed too.
 """
-import asyncio, copy, json, logging, math, os, signal, subprocess, threading, time
+import asyncio, copy, json, logging, math, os, re, signal, subprocess, threading, time
 
 import httpx, pytest
 from hypothesis import given, settings, strategies as st
@@ -92,6 +92,8 @@ FAULTS = {
     "wrong kind": text(b'{"choices": 3}'), "a list": text(b"[]"), "empty": text(b""), "bad id": text(b'{"choices": [{"token_ids": [-1], "logprobs": '
     b'{"token_logprobs": [0]}}]}'), "unequal": text(b'{"choices": [{"token_ids": [1, 2], "logprobs": {"token_logprobs": [0]}}]}')}
 
+ODD = {"no choices", "wrong kind", "a list", "bad id", "unequal"}      # JSON that came from the model's own server, and was perhaps paid for
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_passing_failure_changes_nothing(server, folder, quick, fault):
     ask = lambda: ordered(engine(server, folder).generate(QUESTIONS, DRAWN, n=2))
@@ -113,7 +115,7 @@ def storm(folder):
     with Double(folder) as d: yield d, s.ServerEngine(d.url, tokenizer=folder, batch_size=3)
 
 @settings(max_examples=15)
-@given(st.lists(st.sampled_from([None, None, *FAULTS]), max_size=25))
+@given(st.lists(st.sampled_from([None, None, *(FAULTS.keys() - ODD)]), max_size=25))
 def test_whatever_fails_every_answer_comes_once(storm, faults):
     server, e = storm
     with pytest.MonkeyPatch.context() as m:
@@ -175,7 +177,43 @@ def test_a_refused_question_is_named_and_the_others_are_kept(server):
     got, long = [], "1 + 2"*90
     with pytest.raises(CoreaError, match="asked question 1: 400 .*too many") as e:
         for c in engine(server, batch_size=1).generate([QUESTIONS[0], long, QUESTIONS[1]], SHORT): got.append(c.index)
-    assert got == [0] and one_line(e) and len(server.seen) == 2
+    assert got == [0, 2] and one_line(e) and len(server.seen) == 3 and "1 of 3 answers refused" in str(e.value)
+
+def test_where_everything_is_refused_the_rest_is_not_asked(server):
+    long = "1 + 2"*90
+    with pytest.raises(CoreaError, match="400 .*too many"): list(engine(server, batch_size=1).generate([long]*20, SHORT))
+    assert len(server.seen) == s.ENOUGH
+
+@pytest.mark.parametrize("fault", sorted(ODD))
+def test_an_odd_answer_is_paid_for_three_times_at_most(server, folder, quick, fault):
+    server.faults = [FAULTS[fault]]*9
+    with pytest.raises(CoreaError, match="not as it should be.*three times"): list(engine(server, folder).generate(QUESTIONS[:1], SHORT))
+    assert len(server.seen) == 3
+
+@pytest.mark.parametrize("body, says", [
+    (dict(error=dict(message="free-models-per-day", code=402)), "free-models-per-day"), (dict(error="no such model"), "no such model"),
+    (dict(choices=[], usage={}), "without choices"), (dict(choices=[dict(message=dict(content="7"), finish_reason="stop")]), "without usage")])
+def test_a_chat_answer_that_no_second_attempt_mends_is_told_at_once(body, says):
+    wire, asked = s.Wire("http://host", patience=60), []
+    answer = httpx.MockTransport(lambda request: asked.append(request) or httpx.Response(200, content=json.dumps(body)))
+    async def ask():
+        async with httpx.AsyncClient(transport=answer, base_url="http://host") as client:
+            return await wire.ask(client, "chat/completions", {}, lambda r: s.read_chat(r, 0, 0), "question 0")
+    with pytest.raises(CoreaError, match=says): asyncio.run(ask())
+    assert len(asked) == 1
+
+@pytest.mark.parametrize("said, seconds", [("3", 3), ("", 0), ("soon", 0), ("-5", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)])
+def test_a_pause_is_asked_for_in_seconds_or_by_a_date(said, seconds): assert s.pause_asked(said) == seconds
+
+def test_a_date_to_come_back_at_is_kept():
+    from datetime import datetime, timedelta, timezone
+    from email.utils import format_datetime
+    assert 50 < s.pause_asked(format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)) <= 60
+
+def test_half_a_character_is_replaced_in_answers_and_refused_in_questions(server, folder):
+    reply = dict(choices=[dict(message=dict(content="7 \ud83d!"), finish_reason="stop")], usage=dict(prompt_tokens=1, completion_tokens=2))
+    assert s.read_chat(reply, 0, 0).text == "7 \ufffd!"
+    with pytest.raises(CoreaError, match="question 1 .*half a character"): list(engine(server, folder).generate(["1 + 1", "a\ud800"], SHORT))
 
 def test_other_codes_are_not_asked_again(server):
     for n in (400, 401, 403, 404, 307, 204):
@@ -287,6 +325,9 @@ def test_a_chat_answer_with_something_wrong_in_it_is_read_well_or_asked_for_agai
             return await wire.attempt(client, "chat/completions", {}, lambda r: s.read_chat(r, 0, 0))
     try: c = asyncio.run(attempt())
     except s.Again: return
+    except CoreaError as e:
+        assert re.search("without choices|without usage", str(e))
+        return
     assert isinstance(c.text, str) and isinstance(c.finish_reason, str) and type(c.prompt_tokens) is type(c.completion_tokens) is int
     assert all(isinstance(lp, float) for lp in (*c.logprobs, *(c.confidence_logprobs or {}).values()))
 
@@ -365,8 +406,8 @@ def test_the_configuration_chooses(server, folder, monkeypatch):
         def __init__(self, *a, **kw): self.args = a, kw
     monkeypatch.setattr(s, "VLLMEngine", Fake), monkeypatch.setattr(s, "TransformersEngine", Fake)
     cfg = load_profile("smoke", llm_server=server.url)
-    assert s.engine_for(cfg, "slm").args == (("slm",), dict(batch_size=64, device="cpu", precision=""))
-    assert s.engine_for(load_profile("smoke"), "llm", llm=True).args == (("llm",), dict(batch_size=64, device="cpu", precision=""))
+    assert s.engine_for(cfg, "slm").args == (("slm",), dict(batch_size=64, device="cpu", precision="", sift=0))
+    assert s.engine_for(load_profile("smoke"), "llm", llm=True).args == (("llm",), dict(batch_size=64, device="cpu", precision="", sift=0))
     fast = load_profile("smoke", engine="vllm", device="cuda")
     assert s.engine_for(fast, "a/b", tensor_parallel_size=2).args == (("a/b",), dict(batch_size=64, tensor_parallel_size=2))
     exact = load_profile("smoke", engine="vllm", device="cuda", precision="float32")

@@ -4,8 +4,9 @@ import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binom
-from corea.cascade import TAUS, TOP, defer
+from corea.cascade import TAUS, TOP, choose_tau, defer
 from corea.core import FIGURES, CoreaError, load_profile
+from corea.metrics import auroc_parts, bootstrap_weights
 from corea.thresholds import (STAKES, TESTS, betting, budget_tau, controlled, expected_tau, guaranteed_tau, hoeffding_bentkus, losses, p_values,
                               priced_tau, rehearse, walk)
 
@@ -174,3 +175,22 @@ def test_what_is_wrong_is_said_in_one_line():
                   lambda: p_values(-np.ones((1, 1)), .1, kind="harm")):
         with pytest.raises(CoreaError) as e: wrong()
         assert "\n" not in str(e.value)
+
+@pytest.mark.parametrize("score", [[50., 60.], [.5, 1.2], [-.1, .5]])
+def test_scores_of_another_scale_are_refused_by_every_rule(score):
+    "In per cent, every answer would be kept and the promise broken."
+    right, wrong, ids = [1, 1], [0, 0], ["a", "b"]
+    for rule in (guaranteed_tau, expected_tau, choose_tau, lambda *rows: budget_tau(rows[0], .5), lambda *rows: priced_tau(*rows, [1, 1], 1),
+                 lambda *rows: losses(*rows, ids)):
+        with pytest.raises(CoreaError, match="scores must lie in .0, 1., or be nan"): rule(score, wrong, right)
+
+def test_question_ids_that_name_no_question_are_refused():
+    "One for each row, none missing, of one kind; two data sets need names that tell them apart."
+    rows = [.5, .6], [1, 0], [1, 1]
+    for ids, says in (([1, 2, 3], "shape .3,. for 2 rows"), ([None, "a"], "row 0 has none"), ([math.nan, 1.], "row 0 has none"), ([("a", 1), ("b", 1)], "join set and id"),
+                      (np.array([1, "1"], object), "texts and numbers")):
+        for rule in (guaranteed_tau, expected_tau, losses):
+            with pytest.raises(CoreaError, match="question_ids.*" + says): rule(*rows, question_ids=ids)
+        with pytest.raises(CoreaError, match="question_ids"): auroc_parts(*rows[:2], ids)
+        if len(ids) == 2:
+            with pytest.raises(CoreaError, match="question_ids"): bootstrap_weights(ids, 3)

@@ -57,7 +57,7 @@ t.save_model = lambda m, k, path: os.kill(os.getpid(), signal.SIGKILL) if path.n
     assert start(tmp_path).wait() == 0
     same(unbroken, tmp_path)
 
-ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16, share_prompts=True')
+ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16, share_prompts=True, sift=8')
 
 def test_rollouts_of_our_own_engine_survive_a_kill(tmp_path):
     "Its seeds come from the step: the resumed run draws what the unbroken one drew."

@@ -9,12 +9,12 @@ from corea.core import load_profile
 from corea.data import VALUES, load_questions
 from corea.overlap import matches
 from corea.zero_shot import stories
-from corea.warm import WarmStart, asked_later, calculations, warm_rows, equation_steps
+from corea.warm import ROUNDS, WarmStart, asked_later, calculations, warm_rows, equation_steps
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
-@pytest.fixture(scope="module")
-def rows(): return warm_rows()
+@pytest.fixture(scope="module", params=range(len(ROUNDS)))
+def rows(request): return warm_rows(ROUNDS[request.param])
 
 @have_data
 def test_no_example_is_nearly_among_the_questions_asked_later(rows):
