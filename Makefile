@@ -19,7 +19,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test gpu vllm resolve bundle export readme base bench sets lab clean other-extras
+.PHONY: help setup results figures standin test gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -104,6 +104,9 @@ sets: $(STAMP)  ## the paper's sets read, graded whole and held against each oth
 lab: $(STAMP)  ## the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs
 
-clean:  ## remove what can be made again: .venv, artifacts, caches
-	rm -rf .venv .venv-vllm artifacts _proc corea.egg-info .pytest_cache .hypothesis
+clean:  ## remove what is made again in minutes: .venv, caches; keeps artifacts/, where trained models are
+	rm -rf .venv .venv-vllm _proc corea.egg-info .pytest_cache .hypothesis
 	find corea nbs tests benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+clean-all: clean  ## and artifacts/, with every model trained and every answer given here; asks first
+	@[ -d artifacts ] || exit 0; du -sh artifacts; printf 'delete all of it? [y/N] '; read answer; [ "$$answer" = y ] && rm -rf artifacts || echo kept

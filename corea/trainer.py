@@ -219,7 +219,8 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
             parts = zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)))
             with self.accelerator.autocast(): out = [after_prompts(model, *part, logits_to_keep) for part in parts]
             import torch
-            return *(torch.cat([getattr(o, k)[:, -logits_to_keep:] for o in out]) for k in ("log_probs", "entropy")), None
+            whole = lambda pieces: torch.cat([x[:, -logits_to_keep:] for x in pieces]) if pieces[0] is not None else None    # the reference tells no entropy
+            return whole([o.log_probs for o in out]), whole([o.entropy for o in out]), None
 
         def _compute_loss(self, model, inputs):
             self.entropy_coef = self.args.entropy_coef * inputs["share"]
