@@ -17,7 +17,7 @@ def setting(
     field, equals, value = text.partition("=")
     if not (equals and field) or field in ("name", "profile"):  # these two are not changed but named
         raise CoreaError(f"--set {text}: give a field of the configuration and its value, such as --set steps=10")
-    try: value = json.loads(value)
+    try: value = json.loads({"True": "true", "False": "false"}.get(value, value))
     except ValueError: pass
     return field, thawed(value)
 
