@@ -175,13 +175,14 @@ ONES = [dict(id=f"q{i}", question=f"{i}+1?", gold=gold, kind="math", dataset="d"
 
 def test_a_shard_torn_anywhere_is_gone_on_with(tmp_path):
     "Within a character of several bytes, and in a file that was finished."
-    whole, path = ask(Tells(), "m", ONES, tmp_path/"whole.jsonl", 2, .6, 9), tmp_path/"s.jsonl"
-    text = (tmp_path/"whole.jsonl").read_bytes()
+    ask(Tells(), "m", ONES, tmp_path/"whole.jsonl", 2, .6, 9)
+    path, text = tmp_path/"s.jsonl", (tmp_path/"whole.jsonl").read_bytes()
     for cut in range(len(text) - 200, len(text), 7):
         for torn in (path, path.with_name(".s.jsonl.part")):
             path.unlink(missing_ok=True)
             torn.write_bytes(text[:cut])
-            assert ask(engine := Tells(), "m", ONES, path, 2, .6, 9) == whole and path.read_bytes() == text
+            ask(engine := Tells(), "m", ONES, path, 2, .6, 9)
+            assert path.read_bytes() == text
             assert len(engine.asked) == (1 if cut < len(text) - 1 else 0) and not path.with_name(".s.jsonl.part").exists()
 
 def test_answers_are_kept_and_read_anew_when_the_reading_changes(tmp_path, monkeypatch):
