@@ -317,7 +317,7 @@ def plain_text(
 ) -> str: # for Markdown and HTML, in one line: no markup, link, formula or picture in it is alive
     "A text to be shown as it is."
     line = " ".join(str(text).encode(errors="replace").decode().split())
-    return re.sub(r"[\\`*_{}\[\]<>&#|~$!@]|(?<=:)/|(?<=www)\.", lambda m: f"&#{ord(m[0])};", line)
+    return re.sub(r"[\\`*_{}\[\]<>&#|~$!@\"]|(?<=:)/|(?<=www)\.", lambda m: f"&#{ord(m[0])};", line)
 
 def code_span(
     text # of a model
