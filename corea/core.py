@@ -293,7 +293,7 @@ def load_profile(
     "The configuration of a profile, with your own changes on top."
     if name == "auto": name = pick_profile()
     if name not in PROFILES: raise CoreaError(f"unknown profile {name!r}: choose auto or one of {', '.join(PROFILES)}")
-    known = {f.name for f in dataclasses.fields(Config)}
+    known = {f.name for f in dataclasses.fields(Config)} - {"profile"}      # that is `name`
     if bad := sorted(set(overrides) - known):
         raise CoreaError(f"unknown field {bad[0]!r} in the configuration: choose from {', '.join(sorted(known))}")
     cfg = Config(profile=name, **(PROFILES[name] | overrides))
