@@ -6,7 +6,7 @@
 __all__ = ['ROOT', 'ARTIFACTS', 'FIGURES', 'MODELS', 'OPTIONS', 'LISTS', 'CEILING', 'PAPER', 'PAPER_SCALE', 'PROFILES', 'SIX',
            'GROUP_SIZES', 'REAL', 'LAYOUT', 'PINNED', 'CoreaError', 'Config', 'cards', 'pick_profile', 'number_kind',
            'thawed', 'load_profile', 'digest', 'plain_text', 'code_span', 'write_atomic', 'Record', 'append_records',
-           'read_records', 'compared_versions', 'check_versions', 'set_seed', 'provenance', 'die_with']
+           'write_records', 'read_records', 'compared_versions', 'check_versions', 'set_seed', 'provenance', 'die_with']
 
 # %% ../nbs/00_core.ipynb #252b32a2
 import dataclasses, errno, hashlib, json, math, os, platform, random, re, subprocess, threading, time
@@ -385,6 +385,13 @@ def append_records(
     lines = [json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, ensure_ascii=False) for r in rows]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as f: f.write("".join(l + "\n" for l in lines))
+
+def write_records(
+    path, # a .jsonl file
+    rows, # dicts
+) -> None:
+    "Write a JSON-lines file anew, whole or not at all."
+    write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 def read_records(
     path # a .jsonl file

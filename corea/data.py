@@ -10,6 +10,7 @@ __all__ = ['LABELS', 'NAMES', 'THINGS', 'VERBS', 'QUEUE', 'CHOICES', 'MOVES', 'W
 
 # %% ../nbs/01_data.ipynb #6a1647f4
 import gzip, json, random, re, zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -217,24 +218,25 @@ def public_text(
     return f"sha256:{digest(text)}" if hide else text
 
 # %% ../nbs/01_data.ipynb #1e75807f
+@contextmanager
 def opened(
     path # of a file; .gz is unpacked
-): # a file of bytes; `CoreaError` for no such file
+): # a context manager: a file of bytes; `CoreaError` for no such file, or one that is torn
     "A file to be read."
     path = Path(path)
     if not path.is_file(): raise CoreaError(f"no such file: {path}")
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    packed = path.suffix == ".gz"
+    try:
+        with (gzip.open if packed else open)(path, "rb") as f: yield f
+    except (OSError, EOFError, zlib.error) as e:
+        raise CoreaError(f"{path} cannot be read{', it cannot be unpacked' if packed else ''} ({type(e).__name__}): delete it, or get it again") from e
 
 def json_lines(
     path # a .jsonl or .jsonl.gz file
 ): # yields (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
     "A file with one JSON value a line, read line by line."
     with opened(path) as f:     # bytes end a line at \n only: JSON may hold U+2028
-        lines = enumerate(f, 1)
-        while True:
-            try: i, line = next(lines, (0, b""))
-            except (EOFError, OSError, zlib.error) as e: raise CoreaError(f"{path}: cannot be unpacked ({e}): get it again") from e
-            if not i: return
+        for i, line in enumerate(f, 1):
             if not line.strip(): continue
             try: yield i, json.loads(line.decode("utf-8-sig" if i == 1 else "utf-8"))
             except UnicodeDecodeError as e: raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e

@@ -20,7 +20,7 @@ import numpy as np, pandas as pd
 from .answer import grade, parse, prompt
 from .confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
 from .core import (ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, load_profile,
-                        provenance, read_records, write_atomic)
+                        provenance, read_records, write_atomic, write_records)
 from .data import public_text, set_name
 from .generate import Sampling, free_memory, load_checkpoint
 from .grading import grade_all
@@ -79,15 +79,15 @@ def ask(
     run_id = digest([model, split, [q["id"] for q in questions], dataclasses.asdict(sampling), samples])
     seed, known, part = int(run_id, 16) % 2**31, {q["id"]: q for q in questions}, path.with_name(f".{path.name}.part")
     shas = {i: digest(prompt(q["question"])) for i, q in known.items()}
-    rows = [r for p in (path, part) if p.exists() for r in read_records(p) if r["run_id"] == run_id and shas[r["question_id"]] == r["prompt_sha"]]
+    rows = [r for p in (path, part) if p.exists() for r in read_records(p) if r["run_id"] == run_id and shas.get(r["question_id"]) == r["prompt_sha"]]
     rows = list({(r["question_id"], r["sample"]): r for r in rows}.values())
     if path.exists() and len(rows) == samples * len(questions):
         if any(r.get("reading") != reading() for r in rows):
             judge(rows, known)
-            write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
+            write_records(path, rows)
         tick(len(rows))
         return rows
-    write_atomic(part, "".join(json.dumps(r) + "\n" for r in rows))     # without a line that was torn
+    write_records(part, rows)       # without a line that was torn
     done, told, place = {(r["question_id"], r["sample"]) for r in rows}, 0, {i: k for k, i in enumerate(known)}
     if len(done) < samples * len(questions):
         for c in engine.generate([q["question"] for q in questions], sampling, n=samples, seed=seed,
@@ -107,7 +107,7 @@ def ask(
                 told = len(rows)
     judge(rows, known)
     rows.sort(key=lambda r: (r["question_id"], r["sample"]))
-    write_atomic(path, "".join(json.dumps(r) + "\n" for r in rows))
+    write_records(path, rows)
     part.unlink()
     tick(len(rows) - told)
     return rows
@@ -196,7 +196,7 @@ def teach_scores(
             value, tokens = routed[r["question_id"]]
             out.append(dict(split=split, dataset=d, question_id=r["question_id"], sample=r["sample"], probe=float(p),
                             router=float(value), router_prompt_tokens=int(tokens), router_completion_tokens=1))
-    write_atomic(folder/"scores.jsonl", "".join(json.dumps(r) + "\n" for r in out))
+    write_records(folder/"scores.jsonl", out)
 
 # %% ../nbs/09_experiments.ipynb #704f68b5
 @contextmanager

@@ -8,13 +8,13 @@ __all__ = ['LARGEST', 'ORDERED', 'PUBLISHED', 'read_gsm8k', 'read_math500', 'rea
            'RecordSet', 'unpacked', 'checked', 'copies', 'order', 'committed', 'Cut', 'Published']
 
 # %% ../nbs/01a_published.ipynb #ed8b3972
-import gzip, hashlib, http.client, json, os, random, re, urllib.request, zlib
+import hashlib, http.client, json, os, random, re, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from .core import ARTIFACTS, ROOT, CoreaError, digest, write_atomic
-from .data import find_dataset, json_lines, load_questions, register
+from .data import find_dataset, json_lines, load_questions, opened, register
 
 # %% ../nbs/01a_published.ipynb #a0c92d04
 def read_gsm8k(
@@ -163,11 +163,7 @@ def unpacked(
     path # a file, gzipped if its name ends in .gz
 ) -> bytes: # what it holds; `CoreaError` if that is torn or beyond `LARGEST`
     "The bytes of a file."
-    path = Path(path)
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f: data = f.read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as e:
-        raise CoreaError(f"{path} cannot be read ({type(e).__name__}): delete it, or get it again") from e
+    with opened(path) as f: data = f.read(LARGEST + 1)
     if len(data) > LARGEST: raise CoreaError(f"{path} holds more than {LARGEST} bytes: get the file that its authors publish")
     return data
 

@@ -220,7 +220,7 @@ def over_coin(
         return 100 * per_set(world, sets, "test", gain, w)
     models = world.seeds[own[0]]
     return estimate([one(m, None, np.ones(redrawn.shape[1])) for m in models],
-                 [[one(m, weights[i:i+1], redrawn[i]) for m in models] for i in range(len(weights))])
+                    [[one(m, weights[i:i+1], redrawn[i]) for m in models] for i in range(len(weights))])
 
 # %% ../nbs/13_real.ipynb #5b083793
 def still_rising(

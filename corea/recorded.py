@@ -8,10 +8,11 @@ __all__ = ['COLUMNS', 'LONGEST_FIELD', 'NAMED', 'GRADES', 'SOLVERS', 'SETS', 'SI
            'read_routerbench', 'plaut_sha256', 'plaut', 'gsm8k_solutions', 'routerbench365', 'related', 'cascade_of']
 
 # %% ../nbs/12_recorded.ipynb #87573f7a
-import csv, io, json, math, re, zlib
+import csv, io, json, math, re
 from numbers import Real
 from pathlib import Path
 import numpy as np, pandas as pd
+from .answer import NUMBER
 from .core import ROOT, CoreaError
 from .data import json_lines, opened
 from .published import RecordSet, copies
@@ -33,7 +34,7 @@ def number_of(
 ) -> float: # nan where the file says nothing; `CoreaError` for anything but a finite number from 0 to `top`
     "A number that may be missing."
     if x is None or x == "": return math.nan
-    try: v = math.nan if isinstance(x, bool) or isinstance(x, str) and ("_" in x or not x.isascii()) else float(x)
+    try: v = math.nan if isinstance(x, bool) or isinstance(x, str) and not NUMBER.fullmatch(x.strip()) else float(x)
     except (TypeError, ValueError, OverflowError): v = math.nan
     if not 0 <= v <= top + 1e-6 or v == math.inf:   # a float32 probability may overshoot 1 by a hair
         raise CoreaError(f"{where}: {what} is {str(x)[:40]!r}: give a number from 0" + (f" to {top}" if top < math.inf else " up")
@@ -61,7 +62,7 @@ def csv_rows(
     path # a .csv or .csv.gz file with a head
 ): # yields (number of the line, dict); `CoreaError` names the line that is torn or cannot be read
     "A table, row by row."
-    with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as f:
+    with opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as f:
         reader, before = csv.DictReader(f, strict=True), csv.field_size_limit(LONGEST_FIELD)
         try:
             for r in reader:
@@ -70,7 +71,6 @@ def csv_rows(
                 yield reader.line_num, r
         except (csv.Error, UnicodeDecodeError) as e:
             raise CoreaError(f"{path}, line {reader.line_num + 1}: cannot be read ({e}): save it as CSV in UTF-8") from e
-        except (EOFError, OSError, zlib.error) as e: raise CoreaError(f"{path}: cannot be unpacked ({e}): get it again") from e
         finally: csv.field_size_limit(before)
 
 def read_tidy(

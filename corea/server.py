@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RETRY', 'LONGEST_PAUSE', 'LARGEST_REPLY', 'JITTER', 'LOG', 'NEUTRAL', 'ENOUGH', 'STOPS', 'RECORDED', 'api_key',
-           'address', 'one_line', 'Again', 'Malformed', 'Refused', 'pause_asked', 'error_in', 'Wire', 'whole_text',
-           'read_chat', 'ServerEngine', 'free_port', 'kill_group', 'vllm_server', 'is_recorded', 'engine_for']
+           'address', 'one_line', 'Again', 'Malformed', 'Refused', 'Absent', 'pause_asked', 'error_in', 'Wire',
+           'whole_text', 'read_chat', 'ServerEngine', 'free_port', 'kill_group', 'vllm_server', 'is_recorded',
+           'engine_for']
 
 # %% ../nbs/05a_server.ipynb #c71e5068
 import asyncio, httpx, json, logging, math, os, random, signal, socket, subprocess, sys, time
@@ -67,6 +68,9 @@ class Malformed(Again):
 class Refused(CoreaError):
     "The server will not take this very request; others it may."
 
+class Absent(CoreaError):
+    "The server has no such place."
+
 def pause_asked(
     said # the header Retry-After: seconds, or a date (RFC 9110)
 ) -> float: # seconds; 0 for anything else
@@ -81,7 +85,8 @@ def error_in(
     "Some gateways say 200 and mean an error."
     told = body.get("error") if isinstance(body, dict) else None
     if not told: return
-    said, code = one_line(told.get("message") or told if isinstance(told, dict) else told), told.get("code") if isinstance(told, dict) else None
+    if not isinstance(told, dict): told = dict(message=told)
+    said, code = one_line(told.get("message") or told), told.get("code")
     if isinstance(code, int) and (code in RETRY or code >= 500): raise Again(f"{code} {said}")
     raise Refused(said)
 
@@ -130,7 +135,7 @@ class Wire:
         if code in RETRY and b"insufficient_quota" in data: raise CoreaError(said)      # no waiting brings money
         if code in RETRY or code >= 500: raise Again(said, pause_asked(reply.headers.get("retry-after", "")))
         if code in (401, 403): raise CoreaError(f"{said}: set COREA_API_KEY or OPENAI_API_KEY")
-        raise (CoreaError if code == 404 else Refused)(said)
+        raise (Absent if code == 404 else Refused)(said)
 
     async def ask(self,
         client, path, body, read, # as in `attempt`
@@ -206,9 +211,9 @@ class ServerEngine(Engine):
         self.wire, self.top_logprobs = Wire(url, batch_size, timeout, patience), top_logprobs
         with start_blocking_portal() as portal:
             try: served = portal.call(self.wire.models)
-            except CoreaError as e:
-                if model is None or " 404 " not in f"{e} ": raise       # not every server lists its models
-                served = {}
+            except Absent:
+                if model is None: raise
+                served = {}     # not every server lists its models
         if model is None and len(served) == 1: [model] = served
         if model is None or model not in served and any(m.get("owned_by") == "vllm" for m in served.values()):
             raise CoreaError(f"{self.wire.url} serves no model {model!r}: give model=, one of {one_line(', '.join(sorted(served)))}")

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from .answer import confidence_span, messages
-from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, number_kind, read_records, set_seed, thawed, write_atomic
-from .generate import Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint, piece_seed, sample_rows
+from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, number_kind, read_records, set_seed, thawed, write_atomic, write_records
+from .generate import Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint, piece_seed, read_prompts, sample_rows
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .published import load_questions
 from .reward import make_rewards
@@ -148,8 +148,8 @@ def by_length(
     order = (prompt + reply).argsort(stable=True)
     if groups:
         which = rows["prompt_ids"].unique(dim=0, return_inverse=True)[1]
-        longest = reply.new_zeros(len(which)).scatter_reduce(0, which, prompt + reply, "amax")
-        order = torch.tensor(sorted(range(len(which)), key=lambda i: (longest[which[i]].item(), which[i].item(), i)))
+        longest = reply.new_zeros(int(which.max()) + 1).scatter_reduce(0, which, prompt + reply, "amax")
+        order = longest.argsort(stable=True).argsort()[which].argsort(stable=True)
     width, out = rows["completion_mask"].shape[1], []
     for part, at in zip(parts, order.chunk(len(parts))):
         p, c = int(prompt[at].max()), int(reply[at].max())
@@ -160,18 +160,15 @@ def by_length(
 def after_prompts(
     model,                      # as TRL prepared it, with its fused head
     input_ids, attention_mask,  # (rows, prompt + answer) tensors; prompts are padded on the left
-    keep, **fused               # tokens of the answer; what else the fused head is asked
+    keep                        # tokens of the answer
 ): # what the fused head gives, for the last `keep` positions
     "Read each prompt once, and every answer after it."
-    import torch
-    from transformers import DynamicCache
-    begin = input_ids.shape[1] - keep - 1       # the prompt's last token foretells the answer's first: it is read with the answer
-    prompts, which = torch.stack([input_ids[:, :begin], attention_mask[:, :begin]], 1).unique(dim=0, return_inverse=True)
-    read = DynamicCache()
-    model(input_ids=prompts[:, 0], attention_mask=prompts[:, 1], past_key_values=read, use_cache=True, logits_to_keep=1)
-    read.batch_select_indices(which)
-    labels = input_ids[:, begin:].masked_fill(attention_mask[:, begin:] == 0, -100)
-    return model(input_ids=input_ids[:, begin:], attention_mask=attention_mask, past_key_values=read, labels=labels, fused_lm_head=True, **fused)
+    last = input_ids.shape[1] - keep - 1        # the prompt's last token foretells the answer's first: it is read with the answer
+    read = read_prompts(model, input_ids[:, :last + 1], attention_mask[:, :last + 1])
+    labels, begin = input_ids.masked_fill(attention_mask == 0, -100), last if read else 0
+    labels[:, :last + 1] = -100
+    return model(input_ids=input_ids[:, begin:], attention_mask=attention_mask, past_key_values=read, labels=labels[:, begin:],
+                 position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0)[:, begin:], fused_lm_head=True)
 
 @lru_cache
 def trainer_class() -> type: # a subclass of `GRPOTrainer`
@@ -303,7 +300,7 @@ def resume_point(
     log = out/"train.jsonl"
     if log.exists():
         rows = [r for r in read_records(log) if r["step"] <= step // updates_per_step]
-        write_atomic(log, "".join(json.dumps(r) + "\n" for r in rows))
+        write_records(log, rows)
     return path and str(path)
 
 # %% ../nbs/06_trainer.ipynb #2ae76842
@@ -425,19 +422,16 @@ def train_grpo(
 ) -> Path: # the folder of the trained model
     "Train one model with GRPO; resumes where a killed run left off."
     from tqdm.auto import tqdm
-    out = Path(out)
+    out, start, job = Path(out), find_model(model or cfg.slm), Path(out)/"job.json"
+    questions = questions or load_questions(cfg.train_set, "train", cfg.n_train)
+    if (out/"final").exists() or any(out.glob("checkpoint-*/whole")): check_begun(out, cfg, method, seed, start, questions)
     if (out/"final").exists():
-        check_begun(out, cfg, method, seed, find_model(model or cfg.slm),
-                    questions or load_questions(cfg.train_set, "train", cfg.n_train))
         if hasattr(progress, "update"): progress.update(cfg.steps)
         return out/"final"
     check_layout(cfg)
     out.mkdir(parents=True, exist_ok=True)
-    questions = questions or load_questions(cfg.train_set, "train", cfg.n_train)
     if len(questions) < cfg.questions_per_step:
         raise CoreaError(f"{len(questions)} training questions do not fill one step of {cfg.questions_per_step}")
-    start, job = find_model(model or cfg.slm), out/"job.json"
-    if any(out.glob("checkpoint-*/whole")): check_begun(out, cfg, method, seed, start, questions)
     checkpoint = resume_point(out, cfg.updates_per_step)
     if checkpoint and job.exists():
         was = json.loads(job.read_text(encoding="utf-8"))["cfg"]

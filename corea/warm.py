@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHEEL', 'WHEEL_SHA256', 'INSIDE', 'CHAT', 'SIGNS', 'NUMERAL', 'CALCULATION', 'ROUNDS', 'MADE', 'weights_file',
            'short_prompts', 'pretrained', 'written_number', 'equation_steps', 'other_numbers', 'calculations',
-           'WarmStart', 'bare_sum', 'long_sum', 'asked_later', 'warm_rows', 'MarksWhole', 'train_sft', 'reply_rows',
-           'recipe_key', 'warm_start', 'confidence_rows']
+           'WarmStart', 'sum_row', 'bare_sum', 'long_sum', 'asked_later', 'warm_rows', 'MarksWhole', 'train_sft',
+           'reply_rows', 'recipe_key', 'warm_start', 'confidence_rows']
 
 # %% ../nbs/06b_warm.ipynb #03d78107
 import ast, json, random, re, shutil, subprocess, sys, tempfile, zipfile
@@ -15,7 +15,7 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from .answer import INSTRUCTION
-from .core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_atomic
+from .core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_atomic, write_records
 from .data import VALUES, find_dataset, load_questions
 from .generate import MARK, encode, free_memory, load_checkpoint, value_paths
 from .published import PUBLISHED, raw_rows, read_gsm8k
@@ -165,31 +165,32 @@ class WarmStart:
 
 ROUNDS = (WarmStart(), WarmStart(retold=8, gsm8k=300, sums=0, drill=2400, commonsense=60, epochs=1, seed=1))
 
+def sum_row(
+    sign, a, b,     # of + - * /; whole numbers, the second also what divides
+    unit=Fraction(1) # what they are counted in
+) -> dict: # question, reply
+    "A sum that comes out whole and not below zero."
+    if sign == "-": a, b = max(a, b), min(a, b)
+    if sign == "/": a *= b
+    asked = f"{written_number(a * unit)}{sign}{written_number(b * unit)}"
+    steps = equation_steps(asked)
+    return dict(question=asked, reply=rf"{steps} \boxed{{{steps.rpartition('=')[2]}}}")
+
 def bare_sum(
     r # `random.Random`
 ) -> dict: # question, reply
     "Two numbers and a sign."
     sign = r.choice("+-*/")
     a, b = r.randint(1, 12 if sign in "*/" else 999), r.randint(1, 12 if sign == "/" else 99)
-    if sign == "-": a, b = max(a, b), min(a, b)
-    if sign == "/": a *= b
-    steps = equation_steps(f"{a}{sign}{b}", gold := written_number({"+": a + b, "-": a - b, "*": a * b}[sign] if sign != "/" else Fraction(a, b)))
-    return dict(question=f"{a}{sign}{b}", reply=rf"{steps} \boxed{{{gold}}}")
+    return sum_row(sign, a, b)
 
 def long_sum(
     r # `random.Random`
 ) -> dict: # question, reply
     "Two numbers of up to four digits, or two prices, and a sign."
     digits = lambda most: r.randint(1, 10 ** r.randint(1, most) - 1)
-    sign, unit = r.choice("++--*/"), Fraction(1)
-    if sign in "+-":
-        a, b, unit = digits(4), digits(4), Fraction(1, 100) if r.random() < .15 else Fraction(1)
-        if sign == "-": a, b = max(a, b), min(a, b)
-    else: a, b = digits(2), r.randint(2, 20)
-    if sign == "/": a *= b
-    asked = f"{written_number(a * unit)}{sign}{written_number(b * unit)}"
-    steps = equation_steps(asked)
-    return dict(question=asked, reply=rf"{steps} \boxed{{{steps.rpartition('=')[2]}}}")
+    if (sign := r.choice("++--*/")) in "*/": return sum_row(sign, digits(2), r.randint(2, 20))
+    return sum_row(sign, digits(4), digits(4), Fraction(1, 100) if r.random() < .15 else Fraction(1))
 
 def asked_later(
     but=() # ids that may be read
@@ -253,7 +254,7 @@ def train_sft(
     args._n_gpu = min(1, args.n_gpu)     # one card, however many there are: the batch is what the recipe says
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[MarksWhole()])
     trainer.train(resume_from_checkpoint=resume_point(out, 1))
-    write_atomic(out/"log.jsonl", "".join(json.dumps(x) + "\n" for x in trainer.state.log_history))
+    write_records(out/"log.jsonl", trainer.state.log_history)
     save_model(model, tokenizer, out/"final")
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)
     del trainer, model
