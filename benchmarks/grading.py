@@ -15,8 +15,7 @@ import pandas as pd
 from corea import grading
 from corea.answer import grade
 from corea.core import FIGURES, CoreaError
-from corea.data import DATASETS
-from corea.published import load_questions
+from corea.data import DATASETS, load_questions
 
 MOST, SETS = 1000, ("math500", "gsm8k", "olympiadbench")
 COLUMNS = ["answers", "pairs", "distinct", "plain_pairs", "plain_seconds", "cold_seconds", "warm_seconds", "cold_ratio", "warm_ratio",

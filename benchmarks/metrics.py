@@ -26,7 +26,7 @@ def fastest(fn, times=3):
 
 def plain(records, n_boot):
     "The table with every measurement of a data set from a function of `corea.metrics`."
-    import corea.study as study
+    import corea.lab.study as study
     from test_study import gathered
     st = study.study(records, n_boot)
     for d in st.cfg.datasets: st.memo |= gathered(st, d) | {("gathered", d): True}
@@ -40,8 +40,8 @@ def largest(a, b):
 
 def begin():
     from corea.core import FIGURES
-    from corea.records import load_records
-    from corea.study import metrics_table, study
+    from corea.lab.records import load_records
+    from corea.lab.study import metrics_table, study
     return lambda: load_records(FIGURES/"laptop"/"records"), metrics_table, study
 
 def main():

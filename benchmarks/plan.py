@@ -10,7 +10,7 @@ import csv, json, resource, subprocess, sys, tempfile
 from pathlib import Path
 import pandas as pd
 from corea.core import FIGURES, MODELS, load_profile
-from corea.plan import chains, memory, tokens
+from corea.lab.plan import chains, memory, tokens
 
 CASES = {   # hidden, layers, completions in a mini-batch, tokens of a completion, vocabulary (0: the miniature's)
     "miniature": None, "activations": (256, 8, 48, 80, 0), "long": (256, 8, 48, 300, 0), "weights": (1024, 8, 16, 80, 0),

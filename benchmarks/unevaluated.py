@@ -14,9 +14,8 @@ from pathlib import Path
 import pandas as pd
 from corea.answer import number_form, parse, unevaluated
 from corea.core import FIGURES, ROOT, CoreaError
-from corea.data import DATASETS
+from corea.data import DATASETS, load_questions
 from corea.grading import grade_all
-from corea.published import load_questions
 
 def folder(name):
     "A folder of published records."

@@ -16,12 +16,12 @@ settings.load_profile("corea")
 def folder(tmp_path_factory):
     "Made-up records of the smoke profile with two training seeds; only to be read."
     from corea.core import load_profile
-    from corea.records import made_up_records
+    from corea.lab.records import made_up_records
     return made_up_records(tmp_path_factory.mktemp("records"), load_profile("smoke", seeds=(0, 1)))
 
 @pytest.fixture(scope="session")
 def opened(folder):
     "The same as a study."
-    from corea.records import load_records
-    from corea.study import study
+    from corea.lab.records import load_records
+    from corea.lab.study import study
     return study(load_records(folder), 200)

@@ -6,10 +6,10 @@ from corea import data
 from corea.cascade import Price
 from corea.core import load_profile
 from corea.data import DATASETS, register
-from corea.records import PAPER_SETS, load_records, made_up_records, paper_value, stand_ins
-from corea.report import ITEMS, TABLE_ITEMS, produce, promised, sentence, set_items, wanted, what_ran
-from corea.study import measure, study
-from corea.verdicts import scoreboard
+from corea.lab.records import PAPER_SETS, load_records, made_up_records, paper_value, stand_ins
+from corea.lab.report import ITEMS, TABLE_ITEMS, produce, promised, sentence, set_items, wanted, what_ran
+from corea.lab.study import measure, study
+from corea.lab.verdicts import scoreboard
 
 SEVEN = dict(arithmetic=("in_domain", ""), grade=("ood_math", "GSM8K"), aqua=("ood_math", ""),
              commonsense=("ood_nonmath", "CommonsenseQA"), strategy=("ood_nonmath", None),

@@ -2,7 +2,7 @@
 import hashlib, json
 from dataclasses import asdict, replace
 import pytest
-from corea.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
+from corea.lab.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
 from corea.core import MODELS
 from corea.data import DATASETS, VALUES, all_questions, revision
 

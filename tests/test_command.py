@@ -3,11 +3,11 @@ import inspect, os, re, signal, subprocess, sys, tomllib
 from pathlib import Path
 from types import SimpleNamespace
 import pytest
-import corea.command as command
-import corea.publish as publish
-from corea.command import main, parser, setting
+import corea.lab.command as command
+import corea.lab.publish as publish
+from corea.lab.command import main, parser, setting
 from corea.core import LAYOUT, OPTIONS, PROFILES, CoreaError, load_profile
-from corea.plan import check_run, config_for, plan
+from corea.lab.plan import check_run, config_for, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,7 +17,7 @@ def ran(monkeypatch):
     calls = []
     # in place of a module that loads all libraries; test_experiments runs the true one from the command line
     run = lambda cfg, out=None, cluster=None, reuse=(): calls.append((cfg, out, cluster, *reuse)) or "records"
-    monkeypatch.setitem(sys.modules, "corea.experiments", SimpleNamespace(run=run))
+    monkeypatch.setitem(sys.modules, "corea.lab.experiments", SimpleNamespace(run=run))
     order = inspect.signature(publish.push)
     monkeypatch.setattr(publish, "push", lambda *a: calls.append(dict(order.bind(*a).arguments)) or dict(records="there", model=None))
     monkeypatch.setattr(command, "check_versions", lambda: {})
@@ -65,7 +65,7 @@ def test_what_a_run_would_refuse_is_told_at_once(word, text, message, capsys):
 
 @pytest.mark.parametrize("text,message", LATER)
 def test_a_run_refuses_what_a_plan_refuses_before_it_makes_a_folder(text, message, tmp_path, monkeypatch):
-    import corea.experiments as experiments
+    import corea.lab.experiments as experiments
     monkeypatch.setattr(experiments, "ARTIFACTS", tmp_path/"artifacts")
     with pytest.raises(CoreaError, match=re.escape(message)) as e: experiments.run(load_profile("smoke", **dict([setting(text)])), tmp_path/"out", progress=False)
     assert "\n" not in str(e.value) and not list(tmp_path.iterdir())
@@ -171,21 +171,21 @@ def test_usage(words, capsys):
 
 def test_ctrl_c_is_told(monkeypatch, capsys):
     def stop(*_): raise KeyboardInterrupt
-    monkeypatch.setattr("corea.plan.plan", stop)
+    monkeypatch.setattr("corea.lab.plan.plan", stop)
     assert main(["plan", "smoke"]) == 130
     assert capsys.readouterr().err == command.STOPPED + "\n"
 
 WAITS = """
 import multiprocessing, sys, time, types
 from concurrent.futures import ProcessPoolExecutor
-import corea.command as command
+import corea.lab.command as command
 def run(*_, **__):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as here:
         here.submit(abs, 1).result()
         some = [here.submit(time.sleep, 600) for _ in range(3)]
         print("at work", flush=True)
         some[-1].result()
-sys.modules['corea.experiments'], command.check_versions = types.SimpleNamespace(run=run), dict
+sys.modules['corea.lab.experiments'], command.check_versions = types.SimpleNamespace(run=run), dict
 sys.exit(command.main(["run", "smoke"]))
 """
 
@@ -201,10 +201,10 @@ def test_ctrl_c_ends_a_run_without_waiting_for_chains_to_come():
 
 def test_the_name_of_a_profile_waits_for_no_library():
     "The Makefile asks for it before anything else."
-    code = "import sys, corea.command as c; s = c.main(['name', 'gpu-ci']); sys.exit(s or bool({'torch', 'pandas'} & set(sys.modules)))"
+    code = "import sys, corea.lab.command as c; s = c.main(['name', 'gpu-ci']); sys.exit(s or bool({'torch', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "gpu-ci\n"), done.stderr
 
 def test_installed_as_a_command():
     scripts = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts["corea"] == "corea.command:main"
+    assert scripts["corea"] == "corea.lab.command:main"

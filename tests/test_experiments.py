@@ -5,19 +5,19 @@ import json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import closing, contextmanager
 import pandas as pd
 import pytest
-from corea import experiments
+from corea.lab import experiments
 from corea.core import CoreaError, load_profile
 from corea.data import load_questions
-from corea.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
+from corea.lab.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
 from corea.generate import Completion
-from corea.plan import chains, work_of
-from corea.records import load_records
+from corea.lab.plan import chains, work_of
+from corea.lab.records import load_records
 from corea.trainer import find_model
 
 def start(folder, *more):
     "The command-line run of `smoke` in a process group of its own."
     env = os.environ | {"COREA_ARTIFACTS": str(folder/"artifacts")}
-    command = [sys.executable, "-c", "import sys; from corea.command import main; sys.exit(main())", "run", "smoke", "--out", str(folder/"records"), *more]
+    command = [sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "smoke", "--out", str(folder/"records"), *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 def records(folder):
@@ -106,7 +106,7 @@ def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
 
 def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
     "Gathered again with another tolerance: the same time and place, the new configuration."
-    import corea.experiments as experiments
+    import corea.lab.experiments as experiments
     monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
     first = json.loads((unbroken/"records"/"run.json").read_text())
     again = json.loads((experiments.run(load_profile("smoke", max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 from corea.core import CoreaError
+from corea.data import load_questions
 from corea.overlap import matches, overlap, runs, tokens
-from corea.published import PUBLISHED, load_questions
+from corea.published import PUBLISHED
 
 def asked(texts, name="q"): return [dict(id=f"{name}{i}", question=t) for i, t in enumerate(texts)]
 

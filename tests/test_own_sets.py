@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from corea.core import ROOT, CoreaError, load_profile
 from corea.data import SHARES, find_dataset, load_questions, read_questions, set_name
-from corea.experiments import found_anywhere, identity
-from corea.plan import check_run, how_many, plan
-from corea.records import load_records
+from corea.lab.experiments import found_anywhere, identity
+from corea.lab.plan import check_run, how_many, plan
+from corea.lab.records import load_records
 
 def write(path, rows):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
@@ -80,7 +80,7 @@ def test_a_run_whose_workers_read_it(tmp_path):
                 snapshots=[1], snapshot_questions=2, workers=2)
     words = [w for k, v in sets.items() for w in ("--set", f"{k}={json.dumps(v) if not isinstance(v, str) else v}")]
     env = os.environ | {"COREA_ARTIFACTS": str(tmp_path/"artifacts"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", "import sys; from corea.command import main; sys.exit(main())", "run", "smoke", "--out", "records", *words],
+    done = subprocess.run([sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "smoke", "--out", "records", *words],
                           env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("llm", "base", "l1-s0"):

@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from corea.cascade import Price
 from corea.core import CoreaError
 from corea.metrics import oracle_curve
-from corea.policies import against_chord, ask_once, features, gain, learn, logistic, oracle, vote
+from corea.lab.policies import against_chord, ask_once, features, gain, learn, logistic, oracle, vote
 from corea.scores import BUDGETS
 
 cell = st.tuples(st.sampled_from(["1", "2", "3", None]), st.sampled_from([math.nan, .1, .5, .9]), st.integers(1, 30))

@@ -3,7 +3,7 @@ import re
 import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
-from corea import prices as pr
+from corea.extra import prices as pr
 from corea.cascade import Price, break_even, cascade_cost, defer
 from corea.core import CoreaError
 

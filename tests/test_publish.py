@@ -2,13 +2,13 @@
 import dataclasses, json, os, re, subprocess, sys
 from types import SimpleNamespace
 import pandas as pd, pytest
-import corea.publish as publish
+import corea.lab.publish as publish
 from corea.core import FIGURES, MODELS, CoreaError, digest, load_profile
 from corea.data import find_dataset, register
-from corea.experiments import COLUMNS
+from corea.lab.experiments import COLUMNS
 from corea.metrics import auroc, ece
-from corea.publish import ALONE, EXPLAINED, HIDDEN, TABLES, check_public, data_table, public, push, usage
-from corea.records import load_records
+from corea.lab.publish import ALONE, EXPLAINED, HIDDEN, TABLES, check_public, data_table, public, push, usage
+from corea.lab.records import load_records
 from corea.trainer import LOG
 
 KEY = "hf_" + "x" * 34

@@ -249,7 +249,7 @@ def test_options_move_and_the_right_one_keeps_its_letter():
 # private
 
 def test_no_text_about_a_private_set_is_published():
-    from corea.experiments import tidy
+    from corea.lab.experiments import tidy
     import pandas as pd
     secret = "the spin of the third nucleus"
     answers = ["B", secret, None, " C "]

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
-from corea import pairs, published as files, recorded as rec
+from corea.extra import pairs, recorded as rec
+from corea import published as files
 from corea.core import FIGURES, CoreaError
 from corea.metrics import auroc, bootstrap_weights, interval
 

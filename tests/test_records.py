@@ -3,7 +3,7 @@ import gzip, json
 import numpy as np, pandas as pd, pytest
 from corea.core import FIGURES, ROOT, CoreaError, load_profile
 from corea.data import DATASETS
-from corea.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value
+from corea.lab.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value
 
 # the paper's numbers, among themselves
 

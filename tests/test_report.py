@@ -2,9 +2,9 @@
 import os, subprocess, sys
 import pandas as pd, pytest
 from corea.core import ROOT, CoreaError
-from corea.records import load_records
-from corea.report import ITEMS, as_csv, produce, promised, wanted
-from corea.study import study
+from corea.lab.records import load_records
+from corea.lab.report import ITEMS, as_csv, produce, promised, wanted
+from corea.lab.study import study
 
 @pytest.mark.parametrize("only,ids", [([], ITEMS), ("", ITEMS), ("table_01,figure_02", ["table_01", "figure_02"]), (["toys"], ["toys"])])
 def test_only(only, ids): assert wanted(only) == ids
@@ -46,7 +46,7 @@ def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
     "Whoever is let run with other versions than the pins finds them in the records' provenance, and in the table of what ran."
     from dataclasses import replace
     from corea import core
-    from corea.report import what_ran
+    from corea.lab.report import what_ran
     st = study(load_records(folder), 20)
     table = lambda provenance: what_ran(replace(st, records=replace(st.records, run={**st.records.run, "provenance": provenance}))).set_index("what").value
     monkeypatch.setattr(core, "ROOT", tmp_path)

@@ -234,7 +234,7 @@ def test_an_answer_without_end_is_cut(server, monkeypatch):
 # ---- the key
 
 def test_the_key_is_sent_and_never_shown(server, folder, quick, monkeypatch, caplog, tmp_path):
-    from corea.experiments import ask
+    from corea.lab.experiments import ask
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
     monkeypatch.setenv("COREA_API_KEY", key := "sk-" + os.urandom(9).hex())    # not in this source, which a traceback shows
     e = engine(server, folder)

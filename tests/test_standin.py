@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import standin
 from corea.core import MODELS, load_profile
-from corea.plan import chains, how_many
+from corea.lab.plan import chains, how_many
 from corea.published import PUBLISHED
-from corea.records import load_records
+from corea.lab.records import load_records
 from corea.server import free_port
 
 LITTLE = dict(n_train=16, n_calibration=3, n_test=4, steps=2, questions_per_step=4, rollouts=4, updates_per_step=2, micro_batch=4, save_every=1,
@@ -20,7 +20,7 @@ def ran(tmp_path_factory):
     settings = [x for k, v in (LITTLE | dict(llm_server=url)).items() for x in ("--set", f"{k}={json.dumps(v)}")]
     env = os.environ | dict(COREA_DATA=str(folder/"data"), COREA_ARTIFACTS=str(folder/"artifacts"))
     with standin.server(url, folder/"server.log"):
-        done = subprocess.run([sys.executable, "-c", "import sys; from corea.command import main; sys.exit(main())", "run", "stand-in", "--out", str(folder/"records"), *settings], env=env,
+        done = subprocess.run([sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "stand-in", "--out", str(folder/"records"), *settings], env=env,
                               capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder

@@ -1,19 +1,20 @@
 "What no notebook can say about itself: the map of the book, its house rules, and the files around it."
-import ast, configparser, importlib, inspect, json, re, subprocess, sys, textwrap, tomllib
+import ast, configparser, importlib, inspect, itertools, json, re, subprocess, sys, textwrap, tomllib
 from functools import lru_cache
 from pathlib import Path
 import pytest
 from fastcore.docments import docments
 from packaging.requirements import Requirement
 from packaging.version import Version
+import corea
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
 MAP = ["00_core", "01_data", "01a_published", "01b_overlap", "01c_zero_shot", "02_answer", "02a_grading", "03_metrics", "03a_walk", "04_reward",
-       "04a_targets", "05_generate", "05a_server", "05b_layouts", "05c_recorded_engine", "06_trainer", "06a_base", "07_confidence", "07a_scores", "08_cascade",
+       "04a_targets", "05_generate", "05a_server", "05b_layouts", "05c_recorded_engine", "06_trainer", "06a_base", "06b_warm", "07_confidence", "07a_scores", "08_cascade",
        "08a_plan", "08b_thresholds", "08c_policies", "08d_together", "08e_prices", "08f_verdict", "09_experiments", "09a_records",
        "09b_study", "09c_tables", "09d_verdicts", "09e_figures", "09f_report", "09g_publish", "09h_command", "10_results", "11_extend",
-       "12_recorded", "12a_pairs", "12b_tiers", "index"]
+       "12_recorded", "12a_pairs", "12b_tiers", "13_real", "index"]
 HEADINGS = ["In the paper", "By hand", "Code", "Check", "What can go wrong"]
 PARAMETERS = {"profile", "redraw", "only", "n_boot", "out_dir"}
 MINUTES, WORDS_A_MINUTE = 8, 200
@@ -54,6 +55,7 @@ def module_of(path):
     return [d.split()[1] for c in code(path) for d in c.directives if d.startswith("default_exp")]
 
 MODULES = {m: p for p in reversed(NOTEBOOKS) for m in module_of(p)}
+WINGS = ("", "lab", "extra")        # the method, how the paper's tables are made, and what nothing else needs
 METHOD = [p for p in NOTEBOOKS if 2 <= order(p.stem)[0] <= 8]
 
 def results():
@@ -76,8 +78,8 @@ def test_one_notebook_one_module():
     report([f"{p.stem} has {len(module_of(p))} default_exp" for p in NOTEBOOKS if len(module_of(p)) > 1] +
            [f"module {m} is exported by {', '.join(s for k, s in given if k == m)}: the last silently replaces the others"
             for m in {m for m, _ in given} if sum(k == m for k, _ in given) > 1] +
-           [f"corea/{p.name} has no notebook" for p in sorted((ROOT/"corea").glob("*.py"))
-            if p.stem not in MODULES and not p.name.startswith("_")])
+           [f"{p.relative_to(ROOT)} has no notebook" for p in sorted((ROOT/"corea").rglob("*.py"))
+            if ".".join(p.relative_to(ROOT/"corea").with_suffix("").parts) not in MODULES and not p.name.startswith("_")])
 
 def test_notebooks_that_are_only_read_or_run_export_nothing():
     report([f"{c.where}: exports" for p in NOTEBOOKS if order(p.stem)[0] in (10, 11, 99) for c in code(p)
@@ -86,10 +88,9 @@ def test_notebooks_that_are_only_read_or_run_export_nothing():
 def imported(tree):
     "Pairs (module of corea, imported name) in a syntax tree."
     for n in ast.walk(tree):
-        if isinstance(n, ast.ImportFrom) and n.module:
-            if n.module == "corea" or n.level and not n.module: yield from ((a.name, None) for a in n.names)
-            elif n.module.startswith("corea.") or n.level:
-                yield from ((n.module.removeprefix("corea."), a.name) for a in n.names)
+        if isinstance(n, ast.ImportFrom) and f"{n.module}.".startswith("corea."):
+            at = n.module.removeprefix("corea").strip(".")
+            yield from ((f"{at}.{a.name}".strip("."), None) if at in WINGS else (at, a.name) for a in n.names)
         elif isinstance(n, ast.Import):
             yield from ((a.name.removeprefix("corea."), None) for a in n.names if a.name.startswith("corea."))
 
@@ -104,6 +105,56 @@ def test_imports_only_downward(path):
             elif order(MODULES[module].stem) >= order(path.stem):
                 problems.append(f"{c.where}: imports corea.{module}, which {MODULES[module].stem} makes: not a lower number")
     report(problems)
+
+def wing(module): return module.rpartition(".")[0]
+
+def arrows():
+    "Pairs of modules, the first of which imports the second."
+    return {(m, to) for m, path in MODULES.items() for c in code(path) if c.exported for to, _ in imported(c.tree) if to in MODULES}
+
+def test_the_method_needs_no_lab_and_the_lab_no_extra():
+    report([f"corea.{a} imports corea.{b}" for a, b in sorted(arrows()) if WINGS.index(wing(a)) < WINGS.index(wing(b))])
+
+def test_few_arrows():
+    "Between the modules of a wing, and between the wings."
+    assert len({(a, b) if wing(a) == wing(b) else (wing(a), wing(b)) for a, b in arrows()}) < 90
+
+# what nothing in the book imports, and yet a user calls, beside what `corea` itself offers
+OFFERED = {f"{m}.{name}" for m, names in {
+    "answer": "Parsed", "cascade": "Answer Sweep", "core": "pick_profile", "data": "DataSet", "recorded_engine": "RecordedEngine",
+    "scores": "Score fit", "server": "vllm_server", "thresholds": "budget_tau priced_tau expected_tau",
+    "lab.base": "Recipe make_base main", "lab.command": "main", "lab.study": "Study", "extra.pairs": "keep", "extra.prices": "TokenPrice read_prices price_of",
+    "extra.real": "read_world verdicts", "extra.recorded": "read_tidy read_harness", "extra.targets": "simulate"}.items() for name in names.split()}
+
+def taken(path):
+    "Names, such as lab.study.costs, that a notebook takes from modules by `from ... import` or as attributes."
+    names = dict(pair for c in code(path) for pair in whole_modules(c.tree))
+    for c in code(path):
+        yield from (f"{m}.{name}" for m, name in imported(c.tree) if name)
+        yield from (f"{names[n.value.id]}.{n.attr}" for n in ast.walk(c.tree)
+                    if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id in names)
+
+def whole_modules(tree):
+    "Pairs (name in a notebook, module) of the modules that a syntax tree imports as a whole."
+    for n in ast.walk(tree):
+        if isinstance(n, ast.ImportFrom) and n.module and (at := n.module.removeprefix("corea").strip(".")) in WINGS:
+            yield from ((a.asname or a.name, f"{at}.{a.name}".strip(".")) for a in n.names)
+        elif isinstance(n, ast.Import):
+            yield from ((a.asname, a.name.removeprefix("corea.")) for a in n.names if a.name.startswith("corea.") and a.asname)
+
+def test_what_only_its_own_module_uses_is_not_public():
+    "A cell marked `exporti` exports without offering."
+    offered = {f"{m}.{name}" for m in MODULES for name in importlib.import_module(f"corea.{m}").__all__}
+    wanted = OFFERED | {f"{m}.{name}" for name, m in corea.OFFERED.items()} | {name for p in NOTEBOOKS for name in taken(p) if MODULES.get(name.rpartition(".")[0]) != p}
+    report([f"corea.{name} is public and used by its own module alone: let its cell begin with `#| exporti`" for name in sorted(offered - wanted)] +
+           [f"corea.{name} is used elsewhere, and not public" for name in sorted(wanted - offered)
+            if not name.rpartition(".")[2].startswith("_") and name.rpartition(".")[0] in MODULES])
+    assert len(offered) < 330
+
+def test_the_package_offers_names_and_loads_nothing():
+    assert all(getattr(corea, name).__name__ == name for name in corea.OFFERED) and set(corea.OFFERED) < set(dir(corea))
+    source = "import corea, sys; from corea import CoreaError; print(sorted({'numpy', 'pandas', 'torch'} & set(sys.modules)), hasattr(corea, 'no_such'))"
+    assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True).stdout == "[] False\n"
 
 def test_light_modules_stay_light():
     "A reader of the parser or the metrics waits for no deep-learning library."
@@ -169,17 +220,18 @@ def used(tree):
 @each([p for p in NOTEBOOKS if module_of(p)])
 def test_every_export_is_shown_within_three_cells(path):
     "Shown: a cell that is not exported uses it, or a definition that close to it does and is itself shown."
-    problems, book, shown = [], cells(path), {}
-    for i in reversed(range(len(book))):
-        if not book[i].exported: continue
-        here, near = defined(book[i].tree), book[i+1:i+4]
-        seen = set().union(*(used(c.tree) for c in near if c.kind == "code" and not c.exported),
-                           *(shown.get(c.where, ()) for c in near))
+    book, problems, shown = cells(path), [], {}
+    runs = [list(run) for exported, run in itertools.groupby(range(len(book)), key=lambda i: book[i].exported) if exported]
+    for run in reversed(runs):      # definitions that stand together
+        here = {name: body for i in run for name, body in defined(book[i].tree).items()}
+        near = book[run[-1]+1:run[-1]+4]
+        seen = set().union(*(used(c.tree) for c in near if c.kind == "code" and not c.exported), *(shown.get(c.where, ()) for c in near))
         for _ in here: seen |= set().union(*(body for name, body in here.items() if name in seen))
-        shown[book[i].where] = set().union(*(body for name, body in here.items() if name in seen))
-        problems += [f"{book[i].where}: `{name}` is not shown at work in the three cells after it"
-                     for name in here if name not in seen and f"{module_of(path)[0]}:{name}" not in SCRIPTS]
-    report(problems[::-1])
+        for i in run:
+            shown[book[i].where] = set().union(*(body for name, body in here.items() if name in seen))
+            problems += [f"{book[i].where}: `{name}` is not shown at work in the three cells after it"
+                         for name in defined(book[i].tree) if name not in seen and f"{module_of(path)[0]}:{name}" not in SCRIPTS]
+    report(problems)
 
 # the package
 
@@ -212,7 +264,7 @@ def test_parameters_and_results_are_documented(name):
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_docstrings_are_one_line(name):
-    problems, source = [], (ROOT/"corea"/f"{name}.py").read_text(encoding="utf-8")
+    problems, source = [], (ROOT/"corea"/f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
     for n in ast.walk(ast.parse(source)):
         if not isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)): continue
         doc = n.body[0].value if isinstance(n.body[0], ast.Expr) and isinstance(n.body[0].value, ast.Constant) else None
@@ -270,7 +322,7 @@ def test_paths_and_commands_named_in_documents_exist(name):
             named = path.split("/")[0] in tops and "/" in path or re.search(r"\.(md|ipynb|ini|toml|txt|cff)$", path)
             made = path.startswith(("artifacts", ".venv", "paper_figures/laptop", "paper_figures/smoke")) or path in {"out.ipynb"}
             if named and not made and not (ROOT/path).exists(): problems.append(f"{name}: `{path}` does not exist")
-        for module in re.findall(r"\bcorea\.(\w+)", s):
+        for module in re.findall(r"\bcorea\.((?:lab\.|extra\.)?\w+)", s):
             if module not in MODULES and module != "__version__": problems.append(f"{name}: no module corea.{module}")
         known = PARAMETERS
         if "10_results" in s:

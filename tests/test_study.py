@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np, pandas as pd
 from corea.cascade import Price
 from corea.metrics import auroc, average, benefit_auroc, ece, gain_over_chord
-from corea.records import LLM, SYSTEMS
-from corea.study import COMPARISONS, LINEAR, PAIRED, RULES, SIGNALS, costs, draws, estimate, measure, metrics_table
+from corea.lab.records import LLM, SYSTEMS
+from corea.lab.study import COMPARISONS, LINEAR, PAIRED, RULES, SIGNALS, costs, draws, estimate, measure, metrics_table
 
 def test_a_cascade_is_what_a_loop_makes_of_it(folder, opened):
     read = lambda m: pd.read_csv(folder/f"{m}.csv.gz").query("split == 'test'").sort_values(["dataset", "question_id", "sample"])
@@ -43,7 +43,7 @@ def test_bootstrap_is_paired_and_differs_between_data_sets(opened):
     assert math.isclose(alone, mean.std(ddof=0) / len(mean)**.5, rel_tol=.2)
 
 def gathered(st, dataset):
-    "What `corea.study.gather` leaves in a study's memory, each from the function of `corea.metrics`: (system, data set, metric, rule) -> values."
+    "What `corea.lab.study.gather` leaves in a study's memory, each from the function of `corea.metrics`: (system, data set, metric, rule) -> values."
     w, price, out = np.repeat(draws(st, dataset), st.cfg.samples, axis=1), Price(st.cfg.slm_size, st.cfg.llm_size), {}
     for (name, rule, _, d), f in st.frames.items():
         if d == dataset:

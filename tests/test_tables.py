@@ -1,6 +1,6 @@
 "The paper's rows and numbers stand beside ours; a number reads the same on every machine."
-from corea.records import SYSTEMS, paper_value
-from corea.tables import number, table_1
+from corea.lab.records import SYSTEMS, paper_value
+from corea.lab.tables import number, table_1
 
 PAPER_SYSTEMS = [s.name for s in SYSTEMS if s.kind in ("standalone", "collaborative")]
 

@@ -8,7 +8,7 @@ import corea.reward as reward
 from corea.core import CoreaError
 from corea.metrics import auroc_parts, pairs
 from corea.reward import GROUP_TERMS, find_term, hybrid, leave_one_out, make_rewards, optimal_confidence, shrunken
-from corea.targets import advantages, answers, best_effort, errors_off, own_share, push, rivals, safe_weight, simulate, stretch
+from corea.extra.targets import advantages, answers, best_effort, errors_off, own_share, push, rivals, safe_weight, simulate, stretch
 
 COMPOSED = ["loo_l1", "loo_l2", "loo_kl", "shrunk_l1", "shrunk3_l2", "shrunk_kl", "hybrid_l1", "hybrid25_l2", "hybrid90_kl", "rising_l1",
             "rising_brier", "rising_loo_l2", "decoupled_kl", "decoupled_hybrid_l1", "rising_decoupled_sample_l1"]

@@ -8,10 +8,10 @@ from corea.core import CoreaError, MODELS, load_profile
 from corea.data import load_questions
 from corea.generate import Completion, Sampling, TransformersEngine
 from corea.metrics import chord
-from corea.policies import Offer, against_chord, ask_once, learn, read_answers
-from corea.records import made_up_records
+from corea.lab.policies import Offer, against_chord, ask_once, learn, read_answers
+from corea.lab.records import made_up_records
 from corea.scores import BUDGETS, answered, asked, cuts, samples_of
-from corea.together import (SHARES, again, alone, compare, gated, hint_cost, hinted, length, on_budget, on_plane, over_mix, policies, reached, settle, smaller,
+from corea.lab.together import (SHARES, again, alone, compare, gated, hint_cost, hinted, length, on_budget, on_plane, over_mix, policies, reached, settle, smaller,
                             statement, then, tiers)
 
 PRICE = Price()

@@ -1,6 +1,6 @@
 "Every claim has a verdict, and the verdict follows from the rule alone."
 from hypothesis import given, strategies as st
-from corea.verdicts import claims, scoreboard, verdict
+from corea.lab.verdicts import claims, scoreboard, verdict
 
 def test_scoreboard_has_a_verdict_for_every_claim_and_no_size_in_a_miniature(opened):
     f = scoreboard(opened)

@@ -4,7 +4,7 @@ import pytest
 from numpy.testing import assert_allclose
 import corea.metrics as m
 from corea.core import CoreaError
-from corea.walk import LANES, blocks, gaps, losses, shared, stated, walked
+from corea.lab.walk import LANES, blocks, gaps, losses, shared, stated, walked
 
 def table(case):
     "Ties and none, missing scores, several samples of a question, weights of zero, fractions and blocks that are not full."

@@ -9,7 +9,7 @@ from corea.core import load_profile
 from corea.data import VALUES, load_questions
 from corea.overlap import matches
 from corea.zero_shot import stories
-from corea.warm import ROUNDS, WarmStart, asked_later, calculations, warm_rows, equation_steps
+from corea.lab.warm import ROUNDS, WarmStart, asked_later, calculations, warm_rows, equation_steps
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
@@ -63,7 +63,7 @@ RUN = """
 import sys
 from corea.core import MODELS
 from corea.generate import load_checkpoint
-from corea.warm import train_sft, reply_rows
+from corea.lab.warm import train_sft, reply_rows
 tokenizer = load_checkpoint(MODELS/"slm")[1]
 rows = reply_rows(tokenizer, [dict(question=f"Work out {k} (a) + 2.", reply=rf" (a) + 2 = {k+2} \\boxed{{{k+2}}} \\confidence{{0.5}}") for k in range(24)])
 train_sft(MODELS/"slm", rows, sys.argv[1], 1e-3, 2, 4, 0, save_every=2)

@@ -9,7 +9,7 @@ from corea.core import PROFILES
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT/".github"/"workflows").glob("*.yml"))
 EXTRAS = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]["optional-dependencies"]
-COREA = "import sys; from corea.command import main; sys.exit(main())"
+COREA = "import sys; from corea.lab.command import main; sys.exit(main())"
 # each line that a workflow runs -> the test that runs it, or as much of it as fits a laptop
 COVERED = {
     ".ci/run": "test_workflows.py::test_the_gate_is_make_test",
@@ -202,7 +202,7 @@ def test_targets_start_files_that_exist():
 
 def test_the_plan_of_every_profile_that_may_be_chosen(capsys):
     "What the GPU workflow says before it starts, of all that it can be asked for."
-    from corea.command import main
+    from corea.lab.command import main
     w = loaded(ROOT/".github"/"workflows"/"gpu.yml")
     profile = w[True]["workflow_dispatch"]["inputs"]["profile"]     # YAML reads `on` as true
     assert profile["default"] in profile["options"] and set(profile["options"]) <= set(PROFILES)

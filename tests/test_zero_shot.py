@@ -12,10 +12,10 @@ from corea.answer import parse
 from corea.cascade import Cascade
 from corea.core import ROOT, CoreaError, digest, load_profile
 from corea.data import find_dataset, load_questions, make_tokenizer, public_text
-from corea.experiments import collect, identity, run_chain, weights_of
+from corea.lab.experiments import collect, identity, run_chain, weights_of
 from corea.generate import Completion, Sampling
 from corea.grading import grade_all
-from corea.plan import chains, plan, size, training
+from corea.lab.plan import chains, plan, size, training
 from corea.published import ORDERED, RecordSet, committed, normal
 from corea.recorded_engine import LOGS, RecordedAnswer, RecordedEngine, asked_as, pair_up, read_log, recorded_answers
 from corea.server import engine_for
@@ -174,12 +174,12 @@ def test_a_digest_deals_by_the_question_alone():
 NAMES = ["arithmetic", *ARITHMETIC, "aqua", "gsm8k-answered", "commonsenseqa-answered", "strategyqa", "date_understanding", "shuffled_objects",
          "coin_flip", "last_letters"]
 
-@pytest.mark.parametrize("first", ["corea.data", "corea.published", "corea.experiments", "corea.trainer"])
+@pytest.mark.parametrize("first", ["corea.data", "corea.published", "corea.lab.experiments", "corea.trainer"])
 def test_a_fresh_process_knows_them_whatever_it_imports_first(first):
     source = (f"import {first}\nfrom corea.data import find_dataset, public_text\n"
               "assert public_text('gpqa', 'a secret text').startswith('sha256:')\n"     # before anybody asked for the set
               f"print(*(find_dataset(n).name for n in {[*NAMES, 'gsm8k', 'gpqa']}))\n"
-              f"import sys\nassert {first == 'corea.trainer' or first == 'corea.experiments'} or 'sklearn' not in sys.modules")
+              f"import sys\nassert {first == 'corea.trainer' or first == 'corea.lab.experiments'} or 'sklearn' not in sys.modules")
     r = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
     assert r.returncode == 0 and r.stdout.split() == [*NAMES, "gsm8k", "gpqa"], r.stderr
 

