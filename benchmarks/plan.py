@@ -1,4 +1,4 @@
-"""The plan of `08a_plan` beside what was measured: tokens of the laptop run, peak memory of trainings on the CPU.
+"""The plan of `08g_plan` beside what was measured: tokens of the laptop run, peak memory of trainings on the CPU.
 
 Writes benchmarks/results/plan.csv (`what, case, planned, measured, ratio`). Tokens are those of the committed records. Memory is the peak
 resident size of a fresh process that takes two GRPO steps: of the miniature, and of models with random weights in larger shapes, so that
@@ -10,7 +10,8 @@ import csv, json, resource, subprocess, sys, tempfile
 from pathlib import Path
 import pandas as pd
 from corea.core import FIGURES, MODELS, load_profile
-from corea.lab.plan import chains, memory, tokens
+from corea.lab.grid import chains
+from corea.lab.plan import memory, tokens
 
 CASES = {   # hidden, layers, completions in a mini-batch, tokens of a completion, vocabulary (0: the miniature's)
     "miniature": None, "activations": (256, 8, 48, 80, 0), "long": (256, 8, 48, 300, 0), "weights": (1024, 8, 16, 80, 0),

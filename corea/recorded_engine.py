@@ -11,10 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike, environ
-from .core import CoreaError, digest
+from .core import RECORDED, CoreaError, digest, is_recorded
 from .generate import Completion, Engine, Sampling, beginnings
 from .published import RecordSet, copies, unpacked
-from .server import RECORDED, is_recorded
 from .zero_shot import FILES, rows_of
 
 # %% ../nbs/05c_recorded_engine.ipynb #91424d21

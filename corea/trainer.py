@@ -12,12 +12,11 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from .answer import confidence_span, messages
-from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, number_kind, read_records, set_seed, thawed, write_atomic, write_records
+from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, is_recorded, number_kind, read_records, set_seed, thawed, write_atomic, write_records
 from .data import load_questions
 from .generate import Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint, piece_seed, read_prompts, sample_rows
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .reward import make_rewards
-from .server import is_recorded
 from transformers import PrinterCallback, TrainerCallback
 
 # %% ../nbs/06_trainer.ipynb #16abfb50

@@ -7,7 +7,8 @@ import corea.lab.command as command
 import corea.lab.publish as publish
 from corea.lab.command import main, parser, setting
 from corea.core import LAYOUT, OPTIONS, PROFILES, CoreaError, load_profile
-from corea.lab.plan import check_run, config_for, plan
+from corea.lab.grid import check_run, config_for
+from corea.lab.plan import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,7 +10,7 @@ from corea.core import CoreaError, load_profile
 from corea.data import load_questions
 from corea.lab.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
 from corea.generate import Completion
-from corea.lab.plan import chains, work_of
+from corea.lab.grid import chains, work_of
 from corea.lab.records import load_records
 from corea.trainer import find_model
 

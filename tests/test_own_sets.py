@@ -7,7 +7,8 @@ import pytest
 from corea.core import ROOT, CoreaError, load_profile
 from corea.data import SHARES, find_dataset, load_questions, read_questions, set_name
 from corea.lab.experiments import found_anywhere, identity
-from corea.lab.plan import check_run, how_many, plan
+from corea.lab.grid import check_run, how_many
+from corea.lab.plan import plan
 from corea.lab.records import load_records
 
 def write(path, rows):

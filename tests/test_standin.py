@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import standin
 from corea.core import MODELS, load_profile
-from corea.lab.plan import chains, how_many
+from corea.lab.grid import chains, how_many
 from corea.published import PUBLISHED
 from corea.lab.records import load_records
 from corea.server import free_port

@@ -15,7 +15,8 @@ from corea.data import find_dataset, load_questions, make_tokenizer, public_text
 from corea.lab.experiments import collect, identity, run_chain, weights_of
 from corea.generate import Completion, Sampling
 from corea.grading import grade_all
-from corea.lab.plan import chains, plan, size, training
+from corea.lab.grid import chains, size, training
+from corea.lab.plan import plan
 from corea.published import ORDERED, RecordSet, committed, normal
 from corea.recorded_engine import LOGS, RecordedAnswer, RecordedEngine, asked_as, pair_up, read_log, recorded_answers
 from corea.server import engine_for

@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import grade, parse, prompt
 from ..confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
-from ..core import (ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, load_profile,
+from ..core import (ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, is_recorded, load_profile,
                         provenance, read_records, write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
 from ..grading import grade_all
-from .plan import chains, check_run, config_for, fit, how_many, size, training, weight, work_of
+from .grid import chains, check_run, config_for, how_many, size, training, weight, work_of
+from .plan import fit
 from .warm import MADE, WarmStart, confidence_rows, train_sft, recipe_key, warm_start
 from ..recorded_engine import records_sha256
-from ..server import engine_for, is_recorded
+from ..server import engine_for
 from ..trainer import find_model, train_grpo
 
 # %% ../../nbs/09_experiments.ipynb #05001456

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..core import FIGURES, Config, CoreaError, load_profile, thawed, write_atomic
 from ..data import find_dataset, register, set_name
-from .plan import chains, config_for
+from .grid import chains, config_for
 
 # %% ../../nbs/09a_records.ipynb #0b5eb3ee
 class System(NamedTuple):

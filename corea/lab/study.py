@@ -16,7 +16,7 @@ from ..core import CoreaError
 from ..data import DATASETS
 from ..metrics import (aurc, auroc, bootstrap_weights, brier, chord, columns, deferral_curve, ece, ibc_lift, interval, output_ratio,
                            random_deferral)
-from .plan import config_for
+from .grid import config_for
 from .records import GROUPS, LLM, NAMED, SYSTEMS, Records, paper_numbers
 from .together import compare
 from .walk import blocks, gaps, losses, shared, stated, walked
