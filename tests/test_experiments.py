@@ -6,9 +6,9 @@ from contextlib import closing, contextmanager
 import pandas as pd
 import pytest
 from corea.lab import experiments
-from corea.core import CoreaError, load_profile
+from corea.core import ANSWERS, CoreaError, load_profile
 from corea.data import load_questions
-from corea.lab.experiments import COLUMNS, LazyEngine, ask, run_folder, tidy, write_table
+from corea.lab.experiments import LazyEngine, ask, run_folder, tidy, write_table
 from corea.generate import Completion
 from corea.lab.grid import chains, work_of
 from corea.lab.records import load_records
@@ -34,7 +34,7 @@ def test_records_of_every_chain(unbroken):
     names = [name for name, *_ in chains(load_profile("smoke"))]
     for name in names:
         frame = pd.read_csv(unbroken/"records"/f"{name}.csv.gz")
-        assert list(frame.columns) == COLUMNS
+        assert list(frame.columns) == ANSWERS
         assert not frame.duplicated(["split", "dataset", "question_id", "sample"]).any()
     slm, llm = (pd.read_csv(unbroken/"records"/f"{n}.csv.gz").set_index(["split", "dataset", "question_id", "sample"])
                 for n in ("l1-s0", "llm"))

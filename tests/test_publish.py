@@ -3,11 +3,10 @@ import dataclasses, json, os, re, subprocess, sys
 from types import SimpleNamespace
 import pandas as pd, pytest
 import corea.lab.publish as publish
-from corea.core import FIGURES, MODELS, CoreaError, digest, load_profile
+from corea.core import FIGURES, MODELS, SCHEMA, CoreaError, check_table, digest, load_profile
 from corea.data import find_dataset, register
-from corea.lab.experiments import COLUMNS
 from corea.metrics import auroc, ece
-from corea.lab.publish import ALONE, EXPLAINED, HIDDEN, TABLES, check_public, data_table, public, push, usage
+from corea.lab.publish import ALONE, HIDDEN, TABLES, check_public, data_table, public, push, usage
 from corea.lab.records import load_records
 from corea.trainer import LOG
 
@@ -39,7 +38,11 @@ def written(folder):
 # what is there
 
 def test_every_column_of_the_records_is_explained():
-    assert {*COLUMNS, "step", *LOG.values()} <= set(EXPLAINED)
+    assert set(LOG.values()) <= set(SCHEMA)
+    for path in [p for p in (FIGURES/"laptop"/"records").glob("*.csv*") if not p.name.startswith("texts_")]:
+        frame = pd.read_csv(path)
+        assert set(frame) <= set(SCHEMA), path
+        check_table(frame, path)
 
 def test_cards_are_read_back_and_every_table_loads(ran):
     from datasets import load_dataset
@@ -55,7 +58,7 @@ def test_cards_are_read_back_and_every_table_loads(ran):
                                ("answers", "calibration", models * len(ran.cfg.datasets) * ran.cfg.n_calibration * ran.cfg.samples),
                                ("steps", "test", 7 * ran.cfg.snapshot_questions * ran.cfg.samples), ("training", "train", 6 * ran.cfg.steps)):
         f = load_dataset(str(made["records"]), table, split=split, cache_dir=str(ran.out/"cache")).to_pandas()
-        assert len(f) == rows and set(f) <= set(EXPLAINED), table
+        assert len(f) == rows and set(f) <= set(SCHEMA), table
 
 def test_numbers_of_the_card_are_those_of_the_records(ran):
     from huggingface_hub import ModelCard

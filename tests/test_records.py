@@ -83,8 +83,8 @@ def recoded(frame): return gzip.compress(frame.to_csv(index=False).encode())
     ("l1-s1.csv.gz", lambda p: None, "no calibration answers of l1-s1"),
     ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).drop(columns="avg_prob")), "no column 'avg_prob'"),
     ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).iloc[:-1]), "l1-s1 has"),
-    ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).assign(correct=2)), "`correct` must be 0 or 1"),
-    ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).assign(confidence=1.5)), "`confidence` in"),
+    ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).assign(correct=2)), r"l1-s1.csv.gz, row 2: correct is 2.0, not from 0 to 1: run the profile again"),
+    ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).assign(confidence=1.5)), "row 2: confidence is 1.5, not from 0 to 1"),
     ("l1-s1.csv.gz", lambda p: recoded(pd.read_csv(p).assign(question_id=lambda f: f.question_id + "x")), "answer different"),
 ])
 def test_unusable_records_get_one_clear_line(folder, tmp_path, name, change, message):

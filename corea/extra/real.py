@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..cascade import Price
-from ..core import CoreaError
+from ..core import CoreaError, check_table
 from ..metrics import auroc, bootstrap_weights, deferral_curve, gain_over_chord, interval, random_deferral
 from scipy.stats import t as student
 
@@ -42,6 +42,7 @@ def read_world(
     if not files: raise CoreaError(f"no records in {folder}: run `corea run real` first")
     for p in files:
         f = pd.read_csv(p, dtype=dict(question_id=str)).sort_values(["split", *keys], ignore_index=True)
+        check_table(f, p.name)
         f["brevity"] = -f.completion_tokens
         model = p.name.removesuffix(".csv.gz")
         seeds.setdefault(model.partition("-s")[0], []).append(model)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import grade, parse, prompt
 from ..confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
-from ..core import (ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, is_recorded, load_profile,
+from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, is_recorded, load_profile,
                         provenance, read_records, write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
@@ -317,10 +317,6 @@ def run_chain(
     return name
 
 # %% ../../nbs/09_experiments.ipynb #4b31beb7
-COLUMNS = ["split", "dataset", "domain", "question_id", "sample", "correct", "confidence", "expected_confidence", "avg_prob",
-           "reply_logprob", "reply_logprob_sum", "probe", "router", "parse_status", "prompt_tokens", "completion_tokens", "router_prompt_tokens",
-           "router_completion_tokens", "answer"]
-
 EXAMPLES = 100      # in-domain test questions whose first answer is kept in full, for Figures 5 to 8
 
 def readable(
@@ -368,7 +364,7 @@ def tidy(
     extra=() # further columns, first
 ) -> pd.DataFrame: # the columns of the tables, sorted
     "Records as the tables want them."
-    frame = frame.reindex(columns=[*extra, *COLUMNS])
+    frame = frame.reindex(columns=[*extra, *ANSWERS])
     frame["correct"] = frame.correct.astype(int)
     frame["answer"] = frame.answer.map(readable, na_action="ignore")
     frame["answer"] = list(map(public_text, frame.dataset, frame.answer))

@@ -10,7 +10,7 @@ import dataclasses, json, os, re, shutil
 from pathlib import Path, PureWindowsPath
 import numpy as np, pandas as pd
 from ..answer import TOYS
-from ..core import ARTIFACTS, FIGURES, MODELS, PAPER, ROOT, CoreaError, digest, write_atomic
+from ..core import ARTIFACTS, FIGURES, MODELS, PAPER, ROOT, SCHEMA, CoreaError, digest, write_atomic
 from ..data import DATASETS, find_dataset
 from .records import GROUPS, SYSTEMS, home_set, load_records, stand_ins
 from .study import draws, estimate, measure, places_of, study
@@ -55,60 +55,21 @@ def check_public(
             raise CoreaError(f"{p.name} holds a key or a path of this machine: take it out of the configuration, and run again")
 
 # %% ../../nbs/09g_publish.ipynb #b70a000f
-EXPLAINED = {name.strip(): (kind.strip(), text.strip()) for name, kind, text in (line.split("|") for line in """\
-model | str | who answered: base, llm, or method and training seed
-step | int64 | step of GRPO, one rollout batch each
-split | str | calibration (thresholds are chosen there) or test
-dataset | str | the set that the question is from
-domain | str | in_domain, ood_math or ood_nonmath
-question_id | str | the question's name in its set; a digest if the set is private
-sample | int64 | number of the answer to this question, from 0
-correct | int64 | 1 if the answer was graded right
-confidence | float64 | as stated by the model, in [0, 1]; empty if missing or out of range
-expected_confidence | float64 | mean of the distribution over the confidences that could have been stated
-avg_prob | float64 | mean probability of the sampled tokens
-reply_logprob | float64 | mean log-probability of the tokens before the confidence; empty in runs from before it was kept
-reply_logprob_sum | float64 | their sum
-probe | float64 | confidence by a probe on the hidden states; RLVR models only
-router | float64 | confidence by a router that sees the question only; RLVR models only
-parse_status | str | ok, or what was wrong with the form of the answer
-prompt_tokens | float64 | tokens read
-completion_tokens | float64 | tokens written
-router_prompt_tokens | float64 | tokens read by the router
-router_completion_tokens | float64 | tokens written by the router
-answer | str | the content of the last box; empty if there was none or the set is private
-reward | float64 | total reward, mean over the rollouts of the step
-reward_correctness | float64 | its part for the right answer
-reward_format | float64 | its part for the form
-reward_confidence | float64 | its part for the confidence
-pass_at_1 | float64 | share of right answers
-ece | float64 | expected calibration error of the stated confidence
-auroc | float64 | how well it tells right from wrong answers
-output_ratio | float64 | share of answers that state a confidence
-unevaluated | float64 | share of answers that leave arithmetic to be done; empty in runs from before it was kept
-mean_confidence | float64 | mean stated confidence
-mean_length | float64 | mean length in tokens
-entropy | float64 | mean entropy of the next token
-frac_zero_std | float64 | share of groups whose rewards are all equal
-kl | float64 | distance from the starting model
-lr | float64 | learning rate
-grad_norm | float64 | norm of the gradient before clipping
-loss | float64 | loss""".splitlines())}
 TABLES = dict(answers=("", ("test", "calibration")), steps=("steps_", ("test",)), training=("train_", ("train",)))
 
 def published_table(
     path,   # a .csv or .csv.gz file of the records
     model,  # whose it is
     private # names of sets whose text may not be shown
-) -> pd.DataFrame: # the columns of `EXPLAINED`
+) -> pd.DataFrame: # the columns of `SCHEMA`
     "A table of the records as it is published."
-    f = pd.read_csv(path, dtype={k: str for k, (kind, _) in EXPLAINED.items() if kind == "str"}, keep_default_na=False, na_values=[""])
-    f = f.assign(model=model)[[c for c in EXPLAINED if c in f or c == "model"]]
+    f = pd.read_csv(path, dtype={name: str for name, c in SCHEMA.items() if c.kind == "str"}, keep_default_na=False, na_values=[""])
+    f = f.assign(model=model)[[c for c in SCHEMA if c in f or c == "model"]]
     if hide := set(private) & set(f.get("dataset", ())):
         rows = f.dataset.isin(hide)
         f.loc[rows, "question_id"] = f.question_id[rows].map(digest)
         if "answer" in f: f.loc[rows, "answer"] = None
-    return f.astype({c: "string" if EXPLAINED[c][0] == "str" else EXPLAINED[c][0] for c in f})
+    return f.astype({c: "string" if SCHEMA[c].kind == "str" else SCHEMA[c].kind for c in f})
 
 # %% ../../nbs/09g_publish.ipynb #b70a0012
 def data_table(
@@ -149,7 +110,7 @@ def records_card(
         language="en", license="apache-2.0", pretty_name=f"Records of corea, profile {st.cfg.profile}", tags=["corea", "calibration", "cascade"],
         task_categories=["text-generation"],
         configs=[dict(config_name=t, data_files=files(t), default=t == "answers") for t in rows])
-    columns = pd.DataFrame([(f"`{c}`", kind, text) for c, (kind, text) in EXPLAINED.items()], columns=["column", "type", "meaning"])
+    columns = pd.DataFrame([(f"`{name}`", c.kind, c.says) for name, c in SCHEMA.items()], columns=["column", "type", "meaning"])
     sizes = pd.DataFrame([(f"`{t}`", ", ".join(TABLES[t][1]), f"{n:,}") for t, n in rows.items()], columns=["table", "splits", "rows"])
     return DatasetCard(f"""---
 {data.to_yaml()}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..core import FIGURES, Config, CoreaError, load_profile, thawed, write_atomic
+from ..core import ANSWERS, FIGURES, SCHEMA, Config, CoreaError, check_table, load_profile, thawed, write_atomic
 from ..data import find_dataset, register, set_name
 from .grid import chains, config_for
 
@@ -148,7 +148,7 @@ def made_up(
         sample=np.tile(range(cfg.samples), n), answer=np.where(right, "4", "5"), correct=right.astype(int), confidence=said,
         expected_confidence=.9 * said + .05, avg_prob=.8 + .2 * easy,
         prompt_tokens=own.integers(5, 20, size), completion_tokens=own.integers(10, 40, size),
-        **(scores if method == "rlvr" else dict.fromkeys(scores, np.nan))))
+        **(scores if method == "rlvr" else {}))).reindex(columns=ANSWERS)
 
 # %% ../../nbs/09a_records.ipynb #3e401e5c
 def made_up_records(
@@ -183,10 +183,8 @@ def made_up_records(
     return folder
 
 # %% ../../nbs/09a_records.ipynb #382d4eb1
-NUMBERS = ["correct", "confidence", "expected_confidence", "avg_prob", "probe", "router",
-           "prompt_tokens", "completion_tokens",
-           "router_prompt_tokens", "router_completion_tokens"]
 LABELS = ["split", "dataset", "domain", "question_id", "sample"]
+NUMBERS = [c for c in ANSWERS if SCHEMA[c].kind != "str" and c not in ("sample", "reply_logprob", "reply_logprob_sum")]
 
 def read_table(
     path,       # a .csv.gz file of the records
@@ -200,9 +198,7 @@ def read_table(
         raise CoreaError(f"{path} cannot be read ({e}): delete it and run the profile again") from None
     if gone := [c for c in want if c not in f]:
         raise CoreaError(f"{path} has no column {gone[0]!r}: run the profile again")
-    bad = ~f.correct.isin([0, 1]) | (f.confidence < 0) | (f.confidence > 1)
-    if bad.any():
-        raise CoreaError(f"{path}, row {bad.idxmax() + 2}: `correct` must be 0 or 1 and `confidence` in [0, 1]")
+    check_table(f, path)
     return f.sort_values([*extra, "split", "dataset", "question_id", "sample"], ignore_index=True)
 
 # %% ../../nbs/09a_records.ipynb #3a3b45f0
