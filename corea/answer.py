@@ -68,7 +68,8 @@ def last(
     for opened in MACRO[macro].finditer(text): pass
     if not opened: return -1, -1, None
     stop = closing(text, opened.end())
-    return (opened.start(), stop, text[opened.end():stop].strip()) if stop >= 0 else (opened.start(), len(text), None)
+    return ((opened.start(), stop, text[opened.end():stop].strip()) if stop >= 0
+            else (opened.start(), len(text), None))
 
 # %% ../nbs/02_answer.ipynb #c4e3ccd4
 STATUSES = { # name -> meaning
@@ -157,7 +158,8 @@ def confidence_span(
 
 # %% ../nbs/02_answer.ipynb #7e95c110
 MARKED = re.compile(r"\*\*(.+)\*\*|__(.+)__|`(.+)`|\*([^*]+)\*", re.DOTALL)        # Markdown's emphasis
-WRAPS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\{(.*)\}|\((.*)\)|\[(.*)\]|\$(.*)\$|" + MARKED.pattern, re.DOTALL)
+WRAPS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\{(.*)\}|\((.*)\)|\[(.*)\]|\$(.*)\$|"
+                   + MARKED.pattern, re.DOTALL)
 CALLED = re.compile(r"(?:option|choice|answer)(?:\s*:\s*|\s+)(?=\W*[A-Za-z]\W*$)", re.IGNORECASE)    # Option C
 OPTION = re.compile(r"\(?([A-Z])[).:](?:\s+(?!.*\b[A-Z]\b)\S.*)?", re.DOTALL)      # a letter, its mark, its option's text
 
@@ -229,8 +231,9 @@ TOWER = re.compile(r"""\^\s*(?: -?\d{5}                            # x^12345
                    """, re.VERBOSE)
 
 # %% ../nbs/02_answer.ipynb #5b1e0002
-SIGN = {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
-        "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ", "°": r"^\circ ", "£": r"\pounds ", "€": r"\euro ",
+SIGN = {"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ",
+        "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∪": r"\cup ", "∩": r"\cap ",
+        "∅": r"\emptyset ", "°": r"^\circ ", "£": r"\pounds ", "€": r"\euro ",
         "⁄": "/", r"\varnothing": r"\emptyset", r"\mathrm{e}": "e", r"\tfrac": r"\frac", r"\dfrac": r"\frac"}
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 HALVES = {c: unicodedata.normalize("NFKC", c).split("⁄") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
@@ -240,8 +243,10 @@ def signs_in_latex(
 ) -> str: # the same
     "Signs of Unicode as LaTeX has them."
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+", lambda m: f"^{{{m[0].translate(RAISED)}}}", text)
-    text = re.sub(f"([0-9]?)[ ]?([{''.join(HALVES)}])", lambda m: m[1] + r"\frac{%s}{%s}" % tuple(HALVES[m[2]]), text)
-    text = re.sub(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+|[A-Za-z]))", lambda m: r"\sqrt{%s}" % (m[1] or m[2] or m[3]), text)
+    text = re.sub(f"([0-9]?)[ ]?([{''.join(HALVES)}])",
+                  lambda m: m[1] + r"\frac{%s}{%s}" % tuple(HALVES[m[2]]), text)
+    text = re.sub(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+|[A-Za-z]))",
+                  lambda m: r"\sqrt{%s}" % (m[1] or m[2] or m[3]), text)
     return re.sub("|".join(map(re.escape, SIGN)), lambda m: SIGN[m[0]], text)
 
 # %% ../nbs/02_answer.ipynb #df9f4e03
@@ -272,7 +277,8 @@ def without_unit(
     if not m: return text
     words = re.findall("[A-Za-z]+", (m["unit"] or "").replace(r"\circ", "").replace(r"\cdot", ""))
     many = [w.lower() for w in words if w.lower() in MANY]
-    if len(many) == 1 and len(words) < 3 and words[0].lower() == many[0] and re.fullmatch(r"[0-9.,]+", m["number"]):
+    if len(many) == 1 and len(words) < 3 and words[0].lower() == many[0] and re.fullmatch(r"[0-9.,]+",
+                                                                                          m["number"]):
         return str(Fraction(m["number"].replace(",", "").rstrip(".")) * MANY[many[0]])
     return text if any(w.lower() in COUNTS for w in words) else m["number"].strip()
 
@@ -285,7 +291,8 @@ def as_fraction(
     whole: str, first: str, again: str, # digits before the point, behind it, and those that recur
 ) -> str: # LaTeX
     "A recurring decimal."
-    x = Fraction(int(whole + first + again or 0) - int(whole + first or 0), 10 ** len(first) * (10 ** len(again) - 1))
+    x = Fraction(int(whole + first + again or 0) - int(whole + first or 0),
+                 10 ** len(first) * (10 ** len(again) - 1))
     return str(x.numerator) if x.denominator == 1 else r"\frac{%d}{%d}" % (x.numerator, x.denominator)
 
 @lru_cache(maxsize=1 << 14)
@@ -295,7 +302,9 @@ def latex_form(
     "An answer as LaTeX has it."
     text = text.strip()
     if m := MARKED.fullmatch(text): text = within(m)
-    if re.search(r"[0-9A-Za-z})\]%]\.$|^\$[^$]*\$\.$", text) and not re.search(r"\\(?:right|left)\s*\.$", text): text = text[:-1]
+    if re.search(r"[0-9A-Za-z})\]%]\.$|^\$[^$]*\$\.$", text) and not re.search(r"\\(?:right|left)\s*\.$",
+                                                                               text):
+        text = text[:-1]
     text = re.sub(r"([0-9])\s+(?=\\frac)|\s+(?=\\%$)", r"\1", signs_in_latex(text)).strip()
     text = re.sub(r"\\frac\s*([0-9])\s*([0-9])(?![0-9])", r"\\frac{\1}{\2}", text)
     if m := INTERVAL.fullmatch(text):
@@ -324,10 +333,13 @@ def far_apart(
     answers, golds, # what math-verify read: sympy expressions and texts
 ) -> bool: # False too where there is no number on a side
     "Do two readings differ as numbers, relative to their size?"
-    numbers = [[x.evalf(20) for x in side if getattr(x, "is_number", False) and x.is_real] for side in (answers, golds)]
-    return all(numbers) and all(abs(a - b) > CLOSE * max(abs(a), abs(b)) for a in numbers[0] for b in numbers[1])
+    numbers = [[x.evalf(20) for x in side if getattr(x, "is_number", False) and x.is_real]
+               for side in (answers, golds)]
+    return (all(numbers) and all(abs(a - b) > CLOSE * max(abs(a), abs(b)) for a in numbers[0]
+                                 for b in numbers[1]))
 
-WARM_UP = [(r"\frac{1}{2}", "0.5"), (r"(1.5 \cdot 2, 4)", "(3,4)"), (r"\{1, 1+1\}", r"\{2,1\}"), ("x=5+1", "x=6"), ("(x+1)^2", "x^2+2x+1")]
+WARM_UP = [(r"\frac{1}{2}", "0.5"), (r"(1.5 \cdot 2, 4)", "(3,4)"), (r"\{1, 1+1\}", r"\{2,1\}"),
+           ("x=5+1", "x=6"), ("(x+1)^2", "x^2+2x+1")]
 # the first of each kind makes sympy load what it needs: up to a second
 
 # %% ../nbs/02_answer.ipynb #b2ec135d
@@ -369,7 +381,7 @@ def same_value(
     return in_time(lambda: same(answer, gold)) is True
 
 # %% ../nbs/02_answer.ipynb #9968b2b0
-WORDS = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?")
+WORDS = (re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?"))
 DRESS = re.compile(r"\\(?:left|right|boxed|displaystyle|q?quad)(?![A-Za-z])|\\[,;:()\[\]{}$%\s]|[~$%°]"
                    r"|\^\s*\{?\s*\\(?:circ|prime)\s*\}?")
 SIGNS = re.compile(r"(?<=[A-Za-z])(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?|[²³])|_\s*(?:\{[^{}]*\}|\w)")     # cm^2, 52_8

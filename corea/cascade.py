@@ -100,10 +100,12 @@ def calibration_scores(
 ) -> np.ndarray: # (n,) floats in [0, 1], or nan; `CoreaError` if there are none, or others
     "Scores that a threshold from 0 to 1.1 can be chosen on."
     try: score = floats(score)
-    except (TypeError, ValueError): raise CoreaError(f"{who}: scores must be numbers, or nan where missing") from None
+    except (TypeError, ValueError):
+        raise CoreaError(f"{who}: scores must be numbers, or nan where missing") from None
     if not len(score): raise CoreaError(f"{who}: it has no calibration rows: give at least one")
     if ((score < 0) | (score > 1 + 1e-6)).any():
-        raise CoreaError(f"{who}: scores must lie in [0, 1], or be nan, not from {np.nanmin(score):g} to {np.nanmax(score):g}: per cent, divide by 100")
+        raise CoreaError(f"{who}: scores must lie in [0, 1], or be nan, not from {np.nanmin(score):g} to "
+                         f"{np.nanmax(score):g}: per cent, divide by 100")
     return score
 
 def choose_tau(
@@ -238,7 +240,8 @@ class Answer:
 
     def _repr_markdown_(self):
         used = ", ".join(f"{k} {p} + {c} tokens" for k, (p, c) in self.tokens.items())
-        return f"**{plain_text(self.answer)}** · {self.who} · {plain_text(self.why)} · cost {self.cost:,.0f} ({used})"
+        return (f"**{plain_text(self.answer)}** · {self.who} · {plain_text(self.why)} · cost "
+                f"{self.cost:,.0f} ({used})")
 
 # %% ../nbs/08_cascade.ipynb #121f45a9
 class Cascade:
@@ -251,7 +254,8 @@ class Cascade:
         sampling=Sampling(), # for both models
         gate=None            # a function of a question: True sends it to the LLM at once; what it costs itself is not counted
     ):
-        if not (gate is None or callable(gate)): raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
+        if not (gate is None or callable(gate)):
+            raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
         if not callable(score) and score not in SCORES:
             raise CoreaError(f"unknown score {score!r} for the cascade: choose one of "
                              f"{', '.join(SCORES)}, or give a function")
@@ -264,7 +268,8 @@ class Cascade:
     ): # its engine, loaded now if it was not
         "One of the two engines."
         with self.lock:
-            if not hasattr(self.engines[who], "generate"): self.engines[who] = TransformersEngine(self.engines[who])
+            if not hasattr(self.engines[who], "generate"):
+                self.engines[who] = TransformersEngine(self.engines[who])
             return self.engines[who]
 
     def ask(self,
@@ -275,7 +280,9 @@ class Cascade:
         engine = self.engine(who)
         with nullcontext() if getattr(engine, "at_once", False) else self.lock:       # a model in memory answers one thread at a time
             c = next(iter(engine.generate([question], self.sampling, n=1, seed=seed)), None)
-        if c is None: raise CoreaError(f"the {who}'s engine gave no completion: an engine yields one for each question and sample")
+        if c is None:
+            raise CoreaError(f"the {who}'s engine gave no completion: an engine yields one for each "
+                             "question and sample")
         return c, float(getattr(self.price, who)(c.prompt_tokens, c.completion_tokens))
 
     def answer(self,
@@ -287,12 +294,14 @@ class Cascade:
             raise CoreaError(f"the question is {question!r}: give a text")
         asked, score = {}, None     # model -> its completion and the cost
         shut = self.gate(question) if self.gate else False
-        if not isinstance(shut, (bool, np.bool_)): raise CoreaError(f"the gate says {shut!r}: let it say True, to the LLM at once, or False")
+        if not isinstance(shut, (bool, np.bool_)):
+            raise CoreaError(f"the gate says {shut!r}: let it say True, to the LLM at once, or False")
         if shut: who, why = "llm", "the gate is shut: the LLM at once"
         else:
             asked["slm"] = self.ask("slm", question, seed)
             score = self.score(asked["slm"][0])
-            if score is not None and not isinstance(score, Real): raise CoreaError(f"the score says {score!r}: let it say a number, or None")
+            if score is not None and not isinstance(score, Real):
+                raise CoreaError(f"the score says {score!r}: let it say a number, or None")
             if score is not None and math.isnan(score): score = None
             said = parse(asked["slm"][0].text).answer
             who = "llm" if said is None or defer(score, self.tau) else "slm"
@@ -307,4 +316,5 @@ class Cascade:
                 who, why = "slm", f"{why}; the LLM failed ({e}): the SLM's answer all the same"      # it is paid for
         text = asked[who][0].text
         p, tokens = parse(text), {k: (c.prompt_tokens, c.completion_tokens) for k, (c, _) in asked.items()}
-        return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()), why, text)
+        return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()),
+                      why, text)

@@ -43,7 +43,8 @@ def reply_logprobs(
     pieces = [engine.piece(t) for t in completion.token_ids]
     start, ends = "".join(pieces).rfind(MARK), np.cumsum([len(p) for p in pieces])
     before = np.array(completion.logprobs)[: len(pieces) if start < 0 else int((ends <= start).sum())]
-    return dict(reply_logprob=float(before.mean()), reply_logprob_sum=float(before.sum())) if len(before) else {}
+    return (dict(reply_logprob=float(before.mean()), reply_logprob_sum=float(before.sum())) if len(before)
+            else {})
 
 # %% ../nbs/07_confidence.ipynb #be2278ad
 def expected_confidence(
@@ -205,7 +206,8 @@ class Router:
         lora=0        # rank of adapters to train in place of all weights, which a GPU holds in 16 bits; 0: all
     ):
         self.model, self.tokenizer = load_checkpoint(base, device)
-        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = lr, epochs, batch, seed, lora, []
+        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = (lr, epochs, batch, seed, lora,
+                                                                                [])
         self.paths = {v: tuple(self.tokenizer.encode(v, add_special_tokens=False)) for v in VALUES}
         self.pad = self.tokenizer.pad_token_id or 0
 

@@ -20,20 +20,25 @@ class CoreaError(Exception):
     "A mistake in the input or the surroundings, told in one line: what, where, what to do."
 
 # %% ../nbs/00_core.ipynb #a458cf3c
-ROOT = Path(os.environ.get("COREA_ROOT") or (Path(__file__).resolve().parents[1] if "__file__" in globals() else "..")).resolve()
+ROOT = Path(os.environ.get("COREA_ROOT") or (Path(__file__).resolve().parents[1] if "__file__" in globals()
+                                             else "..")).resolve()
 ARTIFACTS = Path(os.environ.get("COREA_ARTIFACTS") or ROOT/"artifacts").resolve()
 FIGURES = ROOT/"paper_figures"
 MODELS = ROOT/"nbs"/"models"
 
 # %% ../nbs/00_core.ipynb #cddf0033
 OPTIONS = dict(engine=("transformers", "vllm"), device=("cpu", "cuda"), sharding=("none", "fsdp2", "zero3"),
-               rollouts_by=("transformers", "engine", "colocate", "server"), precision=("", "float32", "bfloat16"),
-               report_to=("none", "trackio", "tensorboard", "wandb"),
-               loss_type=("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo"), scale_rewards=("none", "group", "batch"),
-               lr_schedule=("linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup",
+               rollouts_by=("transformers", "engine", "colocate", "server"),
+               precision=("", "float32", "bfloat16"), report_to=("none", "trackio", "tensorboard", "wandb"),
+               loss_type=("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo"),
+               scale_rewards=("none", "group", "batch"),
+               lr_schedule=("linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
+                            "constant_with_warmup",
                             "inverse_sqrt", "cosine_with_min_lr"))      # as TRL and transformers name them, of those that want no more settings
-LISTS = dict(datasets=(".+", "names of data sets, or paths of .jsonl files"), methods=("[a-z0-9_]+", "names of methods"),
-             seeds=("[0-9]+", "whole numbers"), control_seeds=("[0-9]+", "whole numbers"), snapshots=("[1-9][0-9]*", "steps"))
+LISTS = dict(datasets=(".+", "names of data sets, or paths of .jsonl files"),
+             methods=("[a-z0-9_]+", "names of methods"),
+             seeds=("[0-9]+", "whole numbers"), control_seeds=("[0-9]+", "whole numbers"),
+             snapshots=("[1-9][0-9]*", "steps"))
 
 # %% ../nbs/00_core.ipynb #b2bac147
 CEILING = "ceiling"     # among `methods`: no reinforcement learning, the confidence is told the measured solve rates (06b_warm)
@@ -111,9 +116,11 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             v, kind = getattr(self, f.name), (int, float) if f.type is float else f.type
-            least = 0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch", "sift") else 1
+            least = (0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora",
+                                                          "micro_batch", "sift") else 1)
             if not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
-                wanted = {int: "a whole number", float: "a number", bool: "True or False"}.get(f.type, f"a {f.type.__name__}")
+                wanted = {int: "a whole number", float: "a number",
+                          bool: "True or False"}.get(f.type, f"a {f.type.__name__}")
                 raise CoreaError(f"{f.name} is {v!r} in the configuration: give {wanted}"
                                  + (f" of at least {least}" if f.type in (int, float) else ""))
         if bad := sorted(set(self.llm_training) - {f.name for f in dataclasses.fields(self)}):
@@ -126,21 +133,27 @@ class Config:
             if twice := [v for i, v in enumerate(said) if v in said[:i]]:
                 raise CoreaError(f"{name} holds {twice[0]!r} twice in the configuration: name each once")
         for name in ("datasets", "train_set", "slm"):
-            if not getattr(self, name): raise CoreaError(f"{name} is empty in the configuration: name at least one")
-        if self.rollouts < 2: raise CoreaError("rollouts is 1 in the configuration: GRPO compares answers to one question, give 2 or more")
+            if not getattr(self, name):
+                raise CoreaError(f"{name} is empty in the configuration: name at least one")
+        if self.rollouts < 2:
+            raise CoreaError("rollouts is 1 in the configuration: GRPO compares answers to one "
+                             "question, give 2 or more")
         weights = self.reward_weights
         if len(weights) != 3 or not all(type(w) in (int, float) and 0 <= w < math.inf for w in weights):
-            raise CoreaError(f"reward_weights is {weights!r} in the configuration: give three numbers of at least 0")
+            raise CoreaError(f"reward_weights is {weights!r} in the configuration: give three "
+                             "numbers of at least 0")
         if self.llm_server and not re.match(r"https?://[^/?#\s]", self.llm_server):
             raise CoreaError("llm_server is no address in the configuration: give http://host:port")
-        if self.lr_floor > 1: raise CoreaError(f"lr_floor is {self.lr_floor} in the configuration: give a share from 0 to 1")
+        if self.lr_floor > 1:
+            raise CoreaError(f"lr_floor is {self.lr_floor} in the configuration: give a share from 0 to 1")
         object.__setattr__(self, "snapshots", tuple(s for s in self.snapshots if s <= self.steps))    # there are no later ones
         if self.llm_training:
             try: dataclasses.replace(self, **{"variants": {}, "llm_training": {}, **self.llm_training})
             except CoreaError as e: raise CoreaError(f"llm_training: {e}") from None
         for name, change in self.variants.items():
             if not re.fullmatch("[a-z0-9]+", name) or not isinstance(change, dict):
-                raise CoreaError(f"variant {name!r} is {change!r} in the configuration: give a name of small letters and digits, and what differs")
+                raise CoreaError(f"variant {name!r} is {change!r} in the configuration: give a name of small "
+                                 "letters and digits, and what differs")
             try: dataclasses.replace(self, **{"variants": {}, **change})
             except (CoreaError, TypeError) as e: raise CoreaError(f"variant {name!r}: {e}") from None
         for name, known in OPTIONS.items():
@@ -149,12 +162,14 @@ class Config:
 
 # %% ../nbs/00_core.ipynb #d61edf84
 PAPER = {
-    "slm_size": ("7", "Qwen2.5-7B-Instruct is the main SLM; cost is proportional to parameter count (4.1, 4.3)"),
+    "slm_size": ("7", "Qwen2.5-7B-Instruct is the main SLM; cost is proportional to "
+                 "parameter count (4.1, 4.3)"),
     "llm_size": ("32", "Qwen2.5-32B-Instruct trained with RLCC-L1 is the Baseline LLM (4.1)"),
     "slm": ("Qwen2.5-7B-Instruct", "4.1; Qwen2.5-1.5B-Instruct in an ablation"),
     "llm": ("Qwen2.5-32B-Instruct", "4.1"),
     "train_set": ("DeepMath16K", "4.1"),
-    "datasets": ("DeepMath500, Math500, GSM8K, OlympiadBench, GPQA, CommonsenseQA", "4.1; the miniature's six families in the same order"),
+    "datasets": ("DeepMath500, Math500, GSM8K, OlympiadBench, GPQA, CommonsenseQA",
+                 "4.1; the miniature's six families in the same order"),
     "n_train": ("16384", "16K sampled from DeepMath-103K (4.1); 80 steps of 1,024 are five passes over 16,384"),
     "n_calibration": ("-", "none: the paper's threshold is taken from the test set; ours never is"),
     "n_test": ("448-1319", "whole test sets (4.1)"),
@@ -209,63 +224,85 @@ PAPER = {
 
 # %% ../nbs/00_core.ipynb #99689970
 PAPER_SCALE = dict(     # the paper's values where it has some; a field that differs from `PAPER` is shown below
-    slm="Qwen/Qwen2.5-7B-Instruct@a09a35458c702b33eeacc393d103063234e8bc28", train_set="deepmath", control_seeds=(), seeds=(1,),
-    llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd", llm_training=dict(steps=50, tensor_parallel=8, micro_batch=1),
-    datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"), n_train=16384, n_test=1319,
-    questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0, lr_schedule="constant", lr_floor=1.0, max_grad_norm=1.0,
-    scale_rewards="group", max_completion=4096, save_every=5, samples=10, snapshot_questions=500, probe_questions=16384,
-    probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2, router_lora=64, engine="vllm",
-    device="cuda", batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2", rollouts_by="colocate", tensor_parallel=4)
-SIX, GROUP_SIZES = ("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"), {f"n{n}": dict(rollouts=n) for n in (4, 16, 32)}
+    slm="Qwen/Qwen2.5-7B-Instruct@a09a35458c702b33eeacc393d103063234e8bc28", train_set="deepmath",
+                   control_seeds=(), seeds=(1,),
+    llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd",
+                   llm_training=dict(steps=50, tensor_parallel=8, micro_batch=1),
+    datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"), n_train=16384,
+                   n_test=1319,
+    questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0, lr_schedule="constant", lr_floor=1.0,
+                   max_grad_norm=1.0,
+    scale_rewards="group", max_completion=4096, save_every=5, samples=10, snapshot_questions=500,
+                   probe_questions=16384,
+    probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2,
+                   router_lora=64, engine="vllm",
+    device="cuda", batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2",
+                   rollouts_by="colocate", tensor_parallel=4)
+SIX, GROUP_SIZES = (("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"),
+                    {f"n{n}": dict(rollouts=n) for n in (4, 16, 32)})
 # A model that others pre-trained, beside one of 175B whose answers are recorded (13_real). Trained on word problems alone, with adapters.
 REAL = dict(
-    slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic", control_seeds=(), seeds=(1,),
-    datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered", "strategyqa", "coin_flip", "shuffled_objects"),
-    methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=100, n_test=300, samples=2, steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
-    lr=5e-4, kl=0.0, max_completion=64, sift=12, save_every=5, snapshots=(), snapshot_questions=100, ceiling_questions=423, probe_questions=400,
-    router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64, rollouts_by="engine", share_prompts=True)
+    slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic",
+    control_seeds=(), seeds=(1,), datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered",
+                                            "strategyqa", "coin_flip", "shuffled_objects"),
+    methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=100, n_test=300, samples=2,
+    steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
+    lr=5e-4, kl=0.0, max_completion=64, sift=12, save_every=5, snapshots=(), snapshot_questions=100,
+    ceiling_questions=423, probe_questions=400,
+    router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64,
+    rollouts_by="engine", share_prompts=True)
 
-# %% ../nbs/00_core.ipynb #7d7431fa
+# %% ../nbs/00_core.ipynb #acd576b7
 PROFILES = {
     "laptop": {},
-    "smoke": dict(n_train=64, n_calibration=24, n_test=24, seeds=(0,), control_seeds=(0,), steps=4, questions_per_step=8,
-                  updates_per_step=2, warmup_steps=1, save_every=2, samples=2, snapshots=(2,), snapshot_questions=12, probe_questions=24,
+    "smoke": dict(n_train=64, n_calibration=24, n_test=24, seeds=(0,), control_seeds=(0,), steps=4,
+                  questions_per_step=8, updates_per_step=2, warmup_steps=1, save_every=2, samples=2,
+                  snapshots=(2,), snapshot_questions=12, probe_questions=24,
                   router_questions=16, router_samples=2, router_epochs=1, probe_epochs=2, batch_size=64),
     "paper": PAPER_SCALE,
     "paper-1gpu": PAPER_SCALE | dict(
-        slm="Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306", slm_size=1.5, llm_size=7, llm=PAPER_SCALE["slm"],
-        llm_training=dict(steps=50, lora=64, lr=5e-6), steps=150, questions_per_step=256, snapshots=(30, 60, 100), save_every=10,
+        slm="Qwen/Qwen2.5-1.5B-Instruct@989aa7980e4cf806f80c7fef2b1adb7bc71aa306", slm_size=1.5, llm_size=7,
+        llm=PAPER_SCALE["slm"], llm_training=dict(steps=50, lora=64, lr=5e-6), steps=150,
+        questions_per_step=256, snapshots=(30, 60, 100), save_every=10,
         processes=1, sharding="none", tensor_parallel=1),
     "gpu-ci": PAPER_SCALE | dict(
         slm="Qwen/Qwen2.5-0.5B-Instruct@7ae557604adf67be50417f59c2c2f167def9a775", slm_size=0.5, llm_size=3,
-        llm="Qwen/Qwen2.5-3B-Instruct@aa8e72537993ba99e69dfaafa59ed015b17504d1", llm_training={}, n_train=640, n_calibration=64,
-        n_test=96, steps=20, questions_per_step=32, lr=2e-6, max_completion=1024, samples=2, snapshots=(10,), snapshot_questions=64,
-        save_every=5, probe_questions=256, router_questions=128, router_samples=4, batch_size=512, processes=1, sharding="none",
-        tensor_parallel=1),
+        llm="Qwen/Qwen2.5-3B-Instruct@aa8e72537993ba99e69dfaafa59ed015b17504d1", llm_training={}, n_train=640,
+        n_calibration=64, n_test=96, steps=20, questions_per_step=32, lr=2e-6, max_completion=1024, samples=2,
+        snapshots=(10,), snapshot_questions=64, save_every=5, probe_questions=256, router_questions=128,
+        router_samples=4, batch_size=512, processes=1, sharding="none", tensor_parallel=1),
 }
 PROFILES["laptop-full"] = dict(
     methods=(*SIX, "loo_l2", "hybrid_l2", "shrunk_l1", "rising_l1", "decoupled_l1"),
-    variants=GROUP_SIZES | dict(small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")), llama=dict(slm="slm-llama", methods=("rlvr", "l1")),
-                                heavy=dict(reward_weights=(1., 1., 4.), methods=("brier", "l2")), scaled=dict(scale_rewards="group", methods=("l1",))))
+    variants=GROUP_SIZES | dict(small=dict(slm="slm-small", slm_size=1.5, methods=("rlvr", "l1")),
+                                llama=dict(slm="slm-llama", methods=("rlvr", "l1")),
+                                heavy=dict(reward_weights=(1., 1., 4.), methods=("brier", "l2")),
+                                scaled=dict(scale_rewards="group", methods=("l1",))))
 PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | dict(       # steps: Table 11, and 4.4
-    small=dict(slm=PROFILES["paper-1gpu"]["slm"], slm_size=1.5, steps=30, snapshots=(10, 20), methods=("rlvr", "l1")),
-    llama=dict(slm="meta-llama/Llama-3.1-8B-Instruct@0e9e39f249a16976918f6564b8830bc894c89659", slm_size=8, steps=120, methods=("rlvr", "l1")),
-    large=dict(slm=PAPER_SCALE["llm"], slm_size=32, **PAPER_SCALE["llm_training"], snapshots=(10, 20, 40), methods=("rlvr", "l1"))))
+    small=dict(slm=PROFILES["paper-1gpu"]["slm"], slm_size=1.5, steps=30, snapshots=(10, 20),
+               methods=("rlvr", "l1")),
+    llama=dict(slm="meta-llama/Llama-3.1-8B-Instruct@0e9e39f249a16976918f6564b8830bc894c89659", slm_size=8,
+               steps=120, methods=("rlvr", "l1")),
+    large=dict(slm=PAPER_SCALE["llm"], slm_size=32, **PAPER_SCALE["llm_training"], snapshots=(10, 20, 40),
+               methods=("rlvr", "l1"))))
 PROFILES["real"] = REAL
 PROFILES["real-gpu"] = REAL | dict(
-    device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200, n_test=500, questions_per_step=16,
-    micro_batch=64, probe_questions=423, router_questions=320, router_samples=8, router_lora=16,
-    batch_size=512, workers=6)
-PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu",
+    device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200,
+    n_test=500, questions_per_step=16, micro_batch=64, probe_questions=423, router_questions=320,
+    router_samples=8, router_lora=16, batch_size=512, workers=6)
+PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377",
+                                                 device="cpu",
     engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
 
-LAYOUT = ("workers", "processes", "micro_batch", "share_prompts", "sharding", "rollouts_by", "tensor_parallel", "report_to")
+LAYOUT = ("workers", "processes", "micro_batch", "share_prompts", "sharding", "rollouts_by",
+          "tensor_parallel", "report_to")
 
 def cards() -> list: # GB of each
     "The GPUs in sight."
     import torch
     return [torch.cuda.get_device_properties(i).total_memory / 1e9 for i in range(torch.cuda.device_count())]
 
+# %% ../nbs/00_core.ipynb #8b577721
 def pick_profile(
     found=None # GB of each GPU; those in sight by default
 ) -> str: # one of `PROFILES`
@@ -297,16 +334,19 @@ def thawed(
     if isinstance(value, dict): return {k: thawed(v) for k, v in value.items()}
     return tuple(map(thawed, value)) if isinstance(value, list) else value
 
+# %% ../nbs/00_core.ipynb #7d7431fa
 def load_profile(
     name: str = "laptop", # one of `PROFILES`, or auto
     **overrides           # fields to change, for a trial of your own
 ) -> Config: # the frozen configuration; `CoreaError` for an unknown profile or field
     "The configuration of a profile, with your own changes on top."
     if name == "auto": name = pick_profile()
-    if name not in PROFILES: raise CoreaError(f"unknown profile {name!r}: choose auto or one of {', '.join(PROFILES)}")
+    if name not in PROFILES:
+        raise CoreaError(f"unknown profile {name!r}: choose auto or one of {', '.join(PROFILES)}")
     known = {f.name for f in dataclasses.fields(Config)} - {"profile"}      # that is `name`
     if bad := sorted(set(overrides) - known):
-        raise CoreaError(f"unknown field {bad[0]!r} in the configuration: choose from {', '.join(sorted(known))}")
+        raise CoreaError(f"unknown field {bad[0]!r} in the configuration: choose from "
+                         f"{', '.join(sorted(known))}")
     cfg = Config(profile=name, **(PROFILES[name] | overrides))
     wanted = (PROFILES[name] | overrides).get("snapshots", Config.snapshots)
     if late := sorted(set(wanted) - set(cfg.snapshots)):
@@ -355,7 +395,8 @@ def write_atomic(
     except OSError as e:
         tmp.unlink(missing_ok=True)
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CoreaError(f"no space left to write {path}: free some and run again; nothing finished is lost") from e
+            raise CoreaError(f"no space left to write {path}: free some and run again; "
+                             "nothing finished is lost") from e
         raise
     return path
 
@@ -413,7 +454,8 @@ SCHEMA = {
         "mean of the distribution over the confidences that could have been stated", 0, 1),
     "avg_prob": Column("float64", "mean probability of the sampled tokens", 0, 1),
     "reply_logprob": Column("float64",
-        "mean log-probability of the tokens before the confidence; empty in runs from before it was kept", high=0),
+        "mean log-probability of the tokens before the confidence; empty in runs from before it was kept",
+                            high=0),
     "reply_logprob_sum": Column("float64", "their sum", high=0),
     "probe": Column("float64", "confidence by a probe on the hidden states; RLVR models only", 0, 1),
     "router": Column("float64", "confidence by a router that sees the question only; RLVR models only", 0, 1),
@@ -457,7 +499,8 @@ def check_table(
         if name == "correct": bad |= ~frame[name].isin([0, 1])
         if bad.any():
             at = int(bad.to_numpy().argmax())
-            raise CoreaError(f"{where}, row {at + 2}: {name} is {frame[name].iloc[at]}, not from {low:g} to {high:g}: "
+            raise CoreaError(f"{where}, row {at + 2}: {name} is {frame[name].iloc[at]}, not from "
+                             f"{low:g} to {high:g}: "
                              "run the profile again")
 
 # %% ../nbs/00_core.ipynb #b2435c00
@@ -466,7 +509,8 @@ def append_records(
     rows, # dicts or dataclasses
 ) -> None:
     "Append rows to a JSON-lines file, one write for all."
-    lines = [json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, ensure_ascii=False) for r in rows]
+    lines = [json.dumps(dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r, ensure_ascii=False)
+             for r in rows]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as f: f.write("".join(l + "\n" for l in lines))
 
@@ -488,11 +532,13 @@ def read_records(
         try: rows.append(json.loads(line.decode()))
         except ValueError as e:     # not JSON, or not UTF-8
             if i == len(lines) - 1: break
-            raise CoreaError(f"{path}, line {i+1}: not JSON in UTF-8 ({getattr(e, 'msg', e)}); delete the file and run again") from e
+            raise CoreaError(f"{path}, line {i+1}: not JSON in UTF-8 ({getattr(e, 'msg', e)}); delete the "
+                             "file and run again") from e
     return rows
 
 # %% ../nbs/00_core.ipynb #7a99d0d7
-PINNED = ("torch", "transformers", "trl", "vllm", "datasets", "accelerate", "peft", "tokenizers", "numpy", "math-verify", "reasoning_gym")
+PINNED = ("torch", "transformers", "trl", "vllm", "datasets", "accelerate", "peft", "tokenizers", "numpy",
+          "math-verify", "reasoning_gym")
 
 def compared_versions(
     path=None # of the pins; the project's constraints.txt by default
@@ -504,7 +550,8 @@ def compared_versions(
         if name not in PINNED: continue
         try: found[name] = version(name)
         except PackageNotFoundError: continue
-        if found[name].split("+")[0] != pin.split("+")[0]: differ.append(f"{name} {found[name]} instead of {pin}")
+        if found[name].split("+")[0] != pin.split("+")[0]:
+            differ.append(f"{name} {found[name]} instead of {pin}")
     return found, differ
 
 # %% ../nbs/00_core.ipynb #c3e50002
@@ -515,7 +562,8 @@ def check_versions(
     found, differ = compared_versions(path)
     if differ:
         name = Path(path or "constraints.txt").name
-        raise CoreaError(f"installed: {', '.join(differ)}; run `make setup`, or pip install -c {name} with the same extras")
+        raise CoreaError(f"installed: {', '.join(differ)}; run `make setup`, or pip install -c {name} "
+                         "with the same extras")
     return found
 
 # %% ../nbs/00_core.ipynb #a535a386
@@ -536,9 +584,11 @@ def provenance() -> dict: # versions, those not as pinned, hardware, commit (Non
         except FileNotFoundError: return None
         return r.stdout.strip() if r.returncode == 0 else None
     packages = ("torch", "transformers", "trl", "datasets", "numpy", "math-verify", "reasoning-gym")
-    return {"commit": git("rev-parse", "--short=12", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "corea", "nbs/models")),
+    return {"commit": git("rev-parse", "--short=12", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--", "corea", "nbs/models")),
             "python": platform.python_version(), "system": platform.system(), "machine": platform.machine(),
-            "cores": os.cpu_count(), "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+            "cores": os.cpu_count(), "gpus": [torch.cuda.get_device_name(i)
+                                              for i in range(torch.cuda.device_count())],
             "other_versions": compared_versions()[1], "packages": {p: version(p) for p in packages}}
 
 # %% ../nbs/00_core.ipynb #bf463773

@@ -22,8 +22,8 @@ def _calc(r, hard):
     import reasoning_gym as rg
     while True:
         terms = r.randint(5, 6) if hard else r.randint(3, 4)
-        entry = rg.create_dataset("chain_sum", size=1, seed=r.getrandbits(31), min_terms=terms, max_terms=terms,
-                                  min_digits=1 + hard, max_digits=1 + hard)[0]
+        entry = rg.create_dataset("chain_sum", size=1, seed=r.getrandbits(31), min_terms=terms,
+                                  max_terms=terms, min_digits=1 + hard, max_digits=1 + hard)[0]
         start, *rest = entry["metadata"]["expression"].split()
         question, steps, total = f"Work out {start}", "", int(start)
         for label, sign, y in zip(LABELS, rest[::2], rest[1::2]):
@@ -48,7 +48,8 @@ def _word(r, hard):
     return question + ". How many now?", str(total), steps, k * (1 + hard)
 
 def _even(r, hard):
-    k, total, question, steps = (r.randint(6, 8) if hard else r.randint(3, 5)), 0, "Add up the even numbers:", ""
+    k, total, question, steps = ((r.randint(6, 8) if hard else r.randint(3, 5)), 0,
+                                 "Add up the even numbers:", "")
     for label in LABELS[:k]:
         y = r.randint(10, 99) if hard else r.randint(1, 12)
         if y % 2 and r.random() < (.7 if hard else .35): y -= 1
@@ -75,7 +76,8 @@ MOVES = {"reverse it": ("reverse", lambda w: w[::-1]),
          "move the last letter to the front": ("last to front", lambda w: w[-1] + w[:-1]),
          "swap the first two letters": ("swap", lambda w: w[1] + w[0] + w[2:])}
 WALKS = {"the first goes to the end": MOVES["move the first letter to the end"],
-         "the last comes to the front": MOVES["move the last letter to the front"], "all turn round": MOVES["reverse it"]}
+         "the last comes to the front": MOVES["move the last letter to the front"],
+         "all turn round": MOVES["reverse it"]}
 
 def _queue(r, hard):
     k, names = (r.randint(3, 5) if hard else r.randint(1, 2)), r.sample(QUEUE, 7 if hard else 5)
@@ -95,7 +97,8 @@ def _queue(r, hard):
     return f"{question}. Who is first?{CHOICES}", line[0], steps, k * (1 + hard)
 
 def _letters(r, hard):
-    k, word = (r.randint(2, 5) if hard else r.randint(1, 2)), "".join(r.sample("abcdefghijklmnop", r.randint(6, 8) if hard else 4))
+    k, word = ((r.randint(2, 5) if hard else r.randint(1, 2)),
+               "".join(r.sample("abcdefghijklmnop", r.randint(6, 8) if hard else 4)))
     question, steps = f"Take the word {word}, then", ""
     for label in LABELS[:k]:
         move = r.choice(list(MOVES))
@@ -125,7 +128,8 @@ class DataSet:
         self, split # one of `SPLITS`
     ) -> list: # as from `load_questions`; `CoreaError` for another split
         "Its questions of a split."
-        if split not in SPLITS: raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
+        if split not in SPLITS:
+            raise CoreaError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
         return _checked(self.name)[slice(*SPLITS[split])]
 
 DATASETS = {d.name: d for d in (
@@ -145,7 +149,7 @@ def revision(
     return digest([[x["question"], x["gold"]] for x in _rows(name)])
 PROVIDERS = ("published", "zero_shot")  # modules that register the sets of others as they are imported
 
-# %% ../nbs/01_data.ipynb #26cd1986
+# %% ../nbs/01_data.ipynb #384355fe
 @lru_cache
 def _rows(name):
     d, r, seen = DATASETS[name], random.Random(f"corea {name}"), {}
@@ -153,7 +157,8 @@ def _rows(name):
         hard = r.random() >= EASY
         q, gold, steps, level = d.generate(r, hard)
         seen.setdefault(q, (gold, steps, level, hard))
-    return [dict(id=f"{name}-{i:04d}", question=q, gold=g, dataset=name, domain=d.domain, kind=d.kind, difficulty=l, hard=h, steps=s)
+    return [dict(id=f"{name}-{i:04d}", question=q, gold=g, dataset=name, domain=d.domain, kind=d.kind,
+                 difficulty=l, hard=h, steps=s)
             for i, (q, (g, s, l, h)) in enumerate(seen.items())]
 
 @lru_cache
@@ -179,13 +184,16 @@ def _known(name):
         _registered.update(own)     # what was registered by hand stays
     return DATASETS | _registered
 
+# %% ../nbs/01_data.ipynb #26cd1986
 def find_dataset(
     name # a name in `DATASETS`, a registered one, or the path of a .jsonl file
 ) -> DataSet: # or what was registered, or a `JsonlSet`; `CoreaError` for an unknown one; no questions are generated
     "A set by its name."
     known = _known(name)
     if str(name).endswith(".jsonl"):
-        if set_name(name) in known: raise CoreaError(f"{name}: {set_name(name)!r} is the name of a set that is known already: rename the file")
+        if set_name(name) in known:
+            raise CoreaError(f"{name}: {set_name(name)!r} is the name of a set that is known "
+                             "already: rename the file")
         return JsonlSet(str(name))
     if name not in known: raise CoreaError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
     return known[name]
@@ -198,7 +206,8 @@ def load_questions(
     "The first `n` questions of a split, or all if it has fewer; `CoreaError` for an unknown set, split or number."
     rows = find_dataset(dataset).rows(split)
     if n is not None and (not isinstance(n, int) or n < 1):
-        raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 or more, or None for all")
+        raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 or "
+                         "more, or None for all")
     return rows[:n]
 
 # %% ../nbs/01_data.ipynb #6d126c2c
@@ -206,7 +215,8 @@ def register(
     dataset # with name, domain, kind, paper, revision, and rows(split), which gives dicts as from `load_questions`
 ) -> object: # the same; `CoreaError` if the name is one of ours
     "Make a set known by its name, beside the six of the miniature."
-    if dataset.name in DATASETS: raise CoreaError(f"{dataset.name!r} is the name of one of our own sets: choose another")
+    if dataset.name in DATASETS:
+        raise CoreaError(f"{dataset.name!r} is the name of one of our own sets: choose another")
     _registered[dataset.name] = dataset
     return dataset
 
@@ -215,10 +225,11 @@ def public_text(
     text     # what a model answered to one of its questions
 ) -> str: # the text; of a set whose `private` is true, its digest, unless it is one letter
     "What may be published of a text that may quote a question."
-    hide = getattr(_known(dataset).get(dataset), "private", False) and isinstance(text, str) and len(text.strip()) > 1
+    hide = (getattr(_known(dataset).get(dataset), "private", False) and isinstance(text, str)
+            and len(text.strip()) > 1)
     return f"sha256:{digest(text)}" if hide else text
 
-# %% ../nbs/01_data.ipynb #1e75807f
+# %% ../nbs/01_data.ipynb #416a7bdc
 @contextmanager
 def opened(
     path # of a file; .gz is unpacked
@@ -230,7 +241,8 @@ def opened(
     try:
         with (gzip.open if packed else open)(path, "rb") as f: yield f
     except (OSError, EOFError, zlib.error) as e:
-        raise CoreaError(f"{path} cannot be read{', it cannot be unpacked' if packed else ''} ({type(e).__name__}): delete it, or get it again") from e
+        raise CoreaError(f"{path} cannot be read{', it cannot be unpacked' if packed else ''} "
+                         f"({type(e).__name__}): delete it, or get it again") from e
 
 def json_lines(
     path # a .jsonl or .jsonl.gz file
@@ -240,11 +252,13 @@ def json_lines(
         for i, line in enumerate(f, 1):
             if not line.strip(): continue
             try: yield i, json.loads(line.decode("utf-8-sig" if i == 1 else "utf-8"))
-            except UnicodeDecodeError as e: raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
+            except UnicodeDecodeError as e:
+                raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
             except ValueError as e:     # not JSON, or a number of thousands of digits
                 raise CoreaError(f"{path}, line {i}: not JSON ({getattr(e, 'msg', 'a number too long')})") from e
             except RecursionError as e: raise CoreaError(f"{path}, line {i}: JSON nested too deep") from e
 
+# %% ../nbs/01_data.ipynb #1e75807f
 def read_questions(
     path,             # a .jsonl file
     kind="math",      # how to grade rows that do not say it themselves
@@ -258,12 +272,16 @@ def read_questions(
                 raise CoreaError(f"{path}, line {i}: needs a non-empty text {key!r}")
         x = {k: v for k, v in x.items() if v is not None}
         for key in ("id", "dataset"):
-            if key in x and (isinstance(x[key], bool) or not isinstance(x[key], (str, int)) or str(x[key]).strip() == ""):
-                raise CoreaError(f"{path}, line {i}: {key} is {str(x[key])[:40]!r}: give a text or a whole number, or leave it out")
+            if key in x and (isinstance(x[key], bool) or not isinstance(x[key], (str, int))
+                             or str(x[key]).strip() == ""):
+                raise CoreaError(f"{path}, line {i}: {key} is {str(x[key])[:40]!r}: give a text or a whole "
+                                 "number, or leave it out")
             if key in x: x[key] = str(x[key])       # records hold text
         if x.get("kind", kind) not in KINDS:
-            raise CoreaError(f"{path}, line {i}: kind is {x.get('kind', kind)!r}, choose one of {', '.join(KINDS)}")
-        rows.append(dict(id=f"{path.stem}-{i:04d}", dataset=path.stem, domain=domain, kind=kind, difficulty=0) | x)
+            raise CoreaError(f"{path}, line {i}: kind is {x.get('kind', kind)!r}, choose one of "
+                             f"{', '.join(KINDS)}")
+        rows.append(dict(id=f"{path.stem}-{i:04d}", dataset=path.stem, domain=domain, kind=kind, difficulty=0)
+                    | x)
         if (first := ids.setdefault(rows[-1]["id"], i)) != i:
             raise CoreaError(f"{path}, line {i}: id {rows[-1]['id']!r} is already that of line {first}")
     if not rows: raise CoreaError(f"{path}: no questions in it")
@@ -273,7 +291,7 @@ def read_questions(
 SHARES = dict(test=40, calibration=20, train=40)    # per cent of the questions of a file
 GROUPS_OF_SETS = tuple(dict.fromkeys(d.domain for d in DATASETS.values()))
 
-# %% ../nbs/01_data.ipynb #5067343d
+# %% ../nbs/01_data.ipynb #4ef1de92
 def set_name(
     name # as in `find_dataset`
 ) -> str: # of the set; of a path, the file's without .jsonl
@@ -284,19 +302,23 @@ def set_name(
 def _file_rows(path, modified, size):
     name, rows = set_name(path), read_questions(path)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise CoreaError(f"{path}: {name!r} is to be part of file names: call the file by letters, digits, dots, - and _")
+        raise CoreaError(f"{path}: {name!r} is to be part of file names: call the file by letters, "
+                         "digits, dots, - and _")
     lines = [i for i, _ in json_lines(path)]
     for i, row in zip(lines, rows):
         if row["domain"] not in GROUPS_OF_SETS:
-            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, choose one of {', '.join(GROUPS_OF_SETS)}")
+            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, choose one of "
+                             f"{', '.join(GROUPS_OF_SETS)}")
         if row["domain"] != rows[0]["domain"]:
-            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, that of the first line {rows[0]['domain']!r}: give one for all")
+            raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, that of the first line "
+                             f"{rows[0]['domain']!r}: give one for all")
         if not str(row["id"]).startswith(f"{name}-"): row["id"] = f"{name}-{row['id']}"      # no two sets share an id
         row["dataset"] = name
     shares, parts = [s for s, share in SHARES.items() for _ in range(share)], {split: [] for split in SHARES}
     for row in rows: parts[shares[int(digest(row["question"]), 16) % 100]].append(row)
     return rows, parts
 
+# %% ../nbs/01_data.ipynb #5067343d
 @dataclass(frozen=True)
 class JsonlSet:
     "Questions in a file of your own, as a set."
@@ -311,7 +333,8 @@ class JsonlSet:
     @property
     def _read(self):
         try: about = Path(self.path).stat()
-        except OSError as e: raise CoreaError(f"no file {self.path}: give the path of a .jsonl file with questions") from e
+        except OSError as e:
+            raise CoreaError(f"no file {self.path}: give the path of a .jsonl file with questions") from e
         return _file_rows(self.path, about.st_mtime_ns, about.st_size)
 
     @property
@@ -334,19 +357,24 @@ class JsonlSet:
     ) -> list: # as from `load_questions`; `CoreaError` for another split, or one without questions
         "Its questions of a split, in the order of the file."
         whole, parts = self._read
-        if split not in parts: raise CoreaError(f"{self.path} has no split {split!r}: choose one of {', '.join(parts)}")
-        if not parts[split]: raise CoreaError(f"{self.path}: none of its {len(whole)} questions falls to {split}: give it more")
+        if split not in parts:
+            raise CoreaError(f"{self.path} has no split {split!r}: choose one of {', '.join(parts)}")
+        if not parts[split]:
+            raise CoreaError(f"{self.path}: none of its {len(whole)} questions falls to {split}: give it more")
         return parts[split]
 
 # %% ../nbs/01_data.ipynb #a5dee3a1
 VALUES = [f"{i/10:.1f}" for i in range(11)]
 
 # %% ../nbs/01_data.ipynb #a8c41569
-PHRASES = [*LABELS, "Work out ", "+ ", "- ", " = ", ". ", *(f"{n} has " for n in NAMES), *(f" {t}" for t in THINGS), ", then",
+PHRASES = [*LABELS, "Work out ", "+ ", "- ", " = ", ". ", *(f"{n} has " for n in NAMES),
+           *(f" {t}" for t in THINGS), ", then",
            ". How many now?", *(f"{v} " for vs in VERBS.values() for v in vs), "Add up the even numbers:",
            "A clock shows ", " o'clock", " hours pass", " hours are wound back", ". What hour does it show?",
-           "In a queue stand ", ". Now", *QUEUE, " and ", " swap", ", ", "&", *WALKS, ". Who is first?" + CHOICES,
-           "Take the word ", *MOVES, *(s for s, _ in MOVES.values()), ". What is left?", " \\boxed{", "}", " \\confidence{", *VALUES]
+           "In a queue stand ", ". Now", *QUEUE, " and ", " swap", ", ", "&", *WALKS,
+           ". Who is first?" + CHOICES,
+           "Take the word ", *MOVES, *(s for s, _ in MOVES.values()), ". What is left?", " \\boxed{", "}",
+           " \\confidence{", *VALUES]
 CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}"
                  "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
                  "{% if add_generation_prompt %}<|assistant|>{% endif %}")
@@ -365,5 +393,6 @@ def make_tokenizer(
     t.add_special_tokens([AddedToken(s, special=True, normalized=False)
                           for s in ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")])
     t.add_tokens([AddedToken(p, normalized=False) for p in dict.fromkeys([*PHRASES, *extra])])
-    return PreTrainedTokenizerFast(tokenizer_object=t, pad_token="<|pad|>", eos_token="<|end|>", padding_side="left",
+    return PreTrainedTokenizerFast(tokenizer_object=t, pad_token="<|pad|>", eos_token="<|end|>",
+                                   padding_side="left",
                                    chat_template=CHAT_TEMPLATE, clean_up_tokenization_spaces=False)

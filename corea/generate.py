@@ -23,7 +23,8 @@ from .data import VALUES
 
 # %% ../nbs/05_generate.ipynb #e6a0346c
 # every way to state and close a confidence of up to two decimals: `Sampling(until=CLOSED)` spares the tokens of whatever a model says after it
-CLOSED = tuple(rf"\confidence{{{v}}}" for v in ("0", "1", *(f"{k/10:.1f}" for k in range(11)), *(f"{k/100:.2f}" for k in range(101))))
+CLOSED = tuple(rf"\confidence{{{v}}}" for v in ("0", "1", *(f"{k/10:.1f}" for k in range(11)),
+                                                *(f"{k/100:.2f}" for k in range(101))))
 
 # %% ../nbs/05_generate.ipynb #8447ca35
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Sampling:
                 (0 <= self.temperature < math.inf, "temperature", "a number from 0 up"),
                 (0 < self.top_p <= 1, "top_p", "a number above 0, at most 1"),
                 (whole, "max_tokens", "1 or more"),
-                *((all(isinstance(s, str) and s for s in getattr(self, k)), k, "strings, none empty") for k in ("stop", "until"))):
+                *((all(isinstance(s, str) and s for s in getattr(self, k)), k, "strings, none empty")
+                  for k in ("stop", "until"))):
             if not ok:
                 raise CoreaError(f"{name} is {getattr(self, name)!r} in Sampling: give {want}")
 
@@ -219,7 +221,8 @@ def beginnings(
     if isinstance(questions, str):
         raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
     if isinstance(begun, str) or begun is not None and len(begun) != len(questions):
-        raise CoreaError(f"begun is {str(begun)[:40]!r} for {len(questions)} questions: give a list with a text for each")
+        raise CoreaError(f"begun is {str(begun)[:40]!r} for {len(questions)} questions: give a list "
+                         "with a text for each")
     return [""] * len(questions) if begun is None else list(begun)
 
 def encode(
@@ -233,7 +236,8 @@ def encode(
         raise CoreaError("the tokenizer has no chat template: set tokenizer.chat_template")
     prompts = [] if not questions else tokenizer.apply_chat_template(
         [messages(q) for q in questions], add_generation_prompt=True, return_dict=False)
-    return [p + tokenizer(b, add_special_tokens=False)["input_ids"] if b else p for p, b in zip(prompts, begun)]
+    return [p + tokenizer(b, add_special_tokens=False)["input_ids"] if b else p
+            for p, b in zip(prompts, begun)]
 
 def end_ids(
     tokenizer, # may name one end token
@@ -247,13 +251,14 @@ def end_ids(
         raise CoreaError("neither tokenizer nor configuration names an end token: set eos_token")
     return ends
 
-# %% ../nbs/05_generate.ipynb #765ee4ab
+# %% ../nbs/05_generate.ipynb #e6bb966b
 def free_memory() -> None:
     "Return what nothing refers to any more, a GPU's memory too."
     import torch
     gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache()
 
+# %% ../nbs/05_generate.ipynb #765ee4ab
 class Engine:
     "One call for every engine; a subclass supplies `_run` for one batch."
     def _setup(self, tokenizer, config, batch_size, name):
@@ -383,7 +388,7 @@ def some_rows(
     part.batch_select_indices(at)
     return part
 
-# %% ../nbs/05_generate.ipynb #e34a5752
+# %% ../nbs/05_generate.ipynb #52b7da3d
 @contextmanager
 def _blank(model):
     "No generation settings but ours; evaluation mode."
@@ -402,7 +407,9 @@ def read_prompts(
 ): # a cache that holds all but the last column of each row; None if no two rows are equal
     "Read each distinct prompt once."
     import torch
-    if getattr(model.config, "layer_types", None) and {*model.config.layer_types} - {"full_attention", "sliding_attention"}: return None
+    if getattr(model.config, "layer_types", None) and {*model.config.layer_types} - {"full_attention",
+                                                                                     "sliding_attention"}:
+        return None
     distinct, of_row = ids.unique(dim=0, return_inverse=True)
     if len(distinct) == len(ids) or ids.shape[1] < 2: return None
     first = torch.stack([(of_row == k).nonzero()[0, 0] for k in range(len(distinct))])
@@ -412,6 +419,7 @@ def read_prompts(
     read.past_key_values.batch_select_indices(of_row)
     return read.past_key_values
 
+# %% ../nbs/05_generate.ipynb #7652954d
 def in_order(
     parts, # as from `sample_rows`
     what   # what is wanted of each row, as a function of a `Sampled`
@@ -420,6 +428,7 @@ def in_order(
     of_place = {place: x for part in parts for place, x in zip(part.places, what(part), strict=True)}
     return [of_place[place] for place in sorted(of_place)]
 
+# %% ../nbs/05_generate.ipynb #e34a5752
 def sample_rows(
     model,      # a causal language model
     prompts,    # token ids of each row
@@ -439,14 +448,16 @@ def sample_rows(
     real, width, greedy, left = mask, ids.shape[1], sampling.temperature == 0, sampling.max_tokens
     draw = {} if greedy else dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
     tell = lambda ids, scores, **kw: torch.tensor(ended(ids[:, width:].tolist()), device=device)
-    over = lambda row: not sift or left <= 0 or row[-1] == pad or row[-1] in ends or bool(ended and ended([row])[0])
+    over = lambda row: not sift or left <= 0 or row[-1] == pad or row[-1] in ends or bool(ended
+                                                                                          and ended([row])[0])
     parts, places, noted = [], torch.arange(len(ids), device=device), ()
     with torch.no_grad(), _blank(model), torch.random.fork_rng([device] if cuda else []):
         generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
         generator.manual_seed(seed)
         cache = read_prompts(model, ids, mask)
         while len(places):
-            config = GenerationConfig(do_sample=not greedy, max_new_tokens=min(sift or left, left), return_dict_in_generate=True,
+            config = GenerationConfig(do_sample=not greedy, max_new_tokens=min(sift or left, left),
+                                      return_dict_in_generate=True,
                                       eos_token_id=sorted(ends), pad_token_id=pad, **draw)
             watching, before = None if watch is None else Watch(watch), ids.shape[1]
             out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config,
@@ -464,9 +475,11 @@ def sample_rows(
             if leave.any():
                 own = leave.nonzero()[:, 0]
                 kept = (some_rows(cache, own) if sift else cache) if watching else None
-                parts.append(Sampled(places[own].tolist(), ids[own, width:].tolist(), real[own], kept, *(x[own] for x in noted)))
+                parts.append(Sampled(places[own].tolist(), ids[own, width:].tolist(), real[own], kept,
+                                     *(x[own] for x in noted)))
                 stay = (~leave).nonzero()[:, 0]
-                ids, mask, real, places, noted = ids[stay], mask[stay], real[stay], places[stay], [x[stay] for x in noted]
+                ids, mask, real, places, noted = (ids[stay], mask[stay], real[stay], places[stay],
+                                                  [x[stay] for x in noted])
                 if len(stay): cache.batch_select_indices(stay)
     return parts
 
@@ -489,7 +502,7 @@ def next_logprobs(
         for row, n, x in zip(rows[k:k+size], keep[k:k+size], logits):
             yield x[len(row)-n:len(row)].float().log_softmax(-1)
 
-# %% ../nbs/05_generate.ipynb #fb8cd5eb
+# %% ../nbs/05_generate.ipynb #4dc0bb7d
 SCORES = ("logprobs", "confidence")     # of the tokens; the distribution that the stated confidence was drawn from
 
 def taken_branches(
@@ -505,6 +518,7 @@ def taken_branches(
             if at < steps and tuple(row[k:at]) == node: found[r, node] = dict(zip(wanted, others[r][at]))
     return found
 
+# %% ../nbs/05_generate.ipynb #fb8cd5eb
 def other_branches(
     model, paths, drawn, marks, # as in `taken_branches`
     found # what is known already
@@ -521,13 +535,15 @@ def other_branches(
     seen = torch.cat([drawn.mask, (torch.arange(kept, device=device) < at[:, None]).long()], 1)
     for leaf in [m for m in nodes if m and not any(len(o) > len(m) and o[:len(m)] == m for o in nodes)]:
         inside = [leaf[:j] for j in range(1, len(leaf) + 1)]
-        lacking = [r for r, k in enumerate(marks) if k and k <= kept and any((r, m) not in found for m in inside)]
+        lacking = [r for r, k in enumerate(marks) if k and k <= kept
+                   and any((r, m) not in found for m in inside)]
         if not lacking: continue
         ids = torch.tensor([leaf], device=device).expand(len(marks), -1)
         with torch.no_grad():
             logits = model(input_ids=ids, past_key_values=cache, use_cache=True,
                            attention_mask=torch.cat([seen, torch.ones_like(ids)], 1),
-                           position_ids=seen.sum(1, keepdim=True) + torch.arange(len(leaf), device=device)).logits
+                           position_ids=seen.sum(1, keepdim=True)
+                           + torch.arange(len(leaf), device=device)).logits
         cache.crop(-len(leaf))
         logp = logits[lacking].float().log_softmax(-1)[..., wanted].tolist()
         for r, lp in zip(lacking, logp): more |= {(r, m): dict(zip(wanted, lp[len(m) - 1])) for m in inside}
@@ -551,7 +567,8 @@ class TransformersEngine(Engine):
             tokenizer = tokenizer or own
         if tokenizer is None:
             raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
-        if bad := set(scores) - set(SCORES): raise CoreaError(f"no score {min(bad)!r}: choose from {', '.join(SCORES)}")
+        if bad := set(scores) - set(SCORES):
+            raise CoreaError(f"no score {min(bad)!r}: choose from {', '.join(SCORES)}")
         self.scores, self.sift = scores, sift
         self.model, kind = model, str(model.dtype).removeprefix("torch.")
         name = f"transformers {version('transformers')} {model.device.type} {kind}"
@@ -586,7 +603,8 @@ class TransformersEngine(Engine):
         rows = Batch(self, prompts, keys, in_order(parts, lambda part: part.rows), sampling)
         logprobs = [()] * len(keys)
         if "logprobs" in self.scores:
-            logprobs = [lps[:len(ids)] for lps, ids in zip(in_order(parts, lambda part: part.logprobs.tolist()), rows.ids)]
+            logprobs = [lps[:len(ids)]
+                        for lps, ids in zip(in_order(parts, lambda part: part.logprobs.tolist()), rows.ids)]
         values = self._values(parts, rows) if "confidence" in self.scores else [None] * len(rows.contexts)
         return rows.completions(logprobs, values)
 
@@ -610,7 +628,8 @@ class VLLMEngine(Engine):
         name, commit = at_commit(path)
         pinned = commit | {"tokenizer_revision": v for v in commit.values()}
         self.llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm") | pinned | kw)
-        tokenizer, config = AutoTokenizer.from_pretrained(name, **commit), AutoConfig.from_pretrained(name, **commit)
+        tokenizer, config = (AutoTokenizer.from_pretrained(name, **commit),
+                             AutoConfig.from_pretrained(name, **commit))
         name = f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
         self._setup(tokenizer, config, batch_size, name)
         self.context = self.llm.llm_engine.model_config.max_model_len

@@ -85,7 +85,8 @@ def pool_of(
     key = os.getpid(), workers, memory
     if key not in _pool or not _pool[key].active:
         close()
-        pool = _pool[key] = ProcessPool(workers, initializer=begin, initargs=(os.getpid(), memory), context=processes())
+        pool = _pool[key] = ProcessPool(workers, initializer=begin, initargs=(os.getpid(), memory),
+                                        context=processes())
         Finalize(None, lambda *steps: [step() for step in steps], (pool.stop, pool.join), exitpriority=10)     # at exit, of a worker too
     return _pool[key]
 
@@ -144,7 +145,8 @@ def grade_all(
     "Are answers right?"
     pairs = list(pairs)
     verdicts = [easy(*p, evaluated=evaluated) for p in pairs]
-    keys = [(str(p[0]).strip(), str(p[1]).strip(), seconds, memory) if v is None else None for p, v in zip(pairs, verdicts)]
+    keys = [(str(p[0]).strip(), str(p[1]).strip(), seconds, memory) if v is None else None
+            for p, v in zip(pairs, verdicts)]
     with _lock:
         new = [k[:2] for k in dict.fromkeys(keys) if k and k not in _seen]
         if multiprocessing.current_process().daemon: told = {pair: same_value(*pair) for pair in new}

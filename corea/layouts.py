@@ -25,12 +25,17 @@ def cut_batch(
     "How much one process reads at once, and how often."
     batch, rest = divmod(cfg.questions_per_step * cfg.rollouts, cfg.updates_per_step)
     if rest or batch % cfg.rollouts:
-        raise CoreaError(f"{cfg.questions_per_step} questions a step cannot be cut into {cfg.updates_per_step} whole"
+        raise CoreaError(f"{cfg.questions_per_step} questions a step cannot be cut into "
+                         f"{cfg.updates_per_step} whole"
                          " mini-batches: make questions_per_step a multiple of updates_per_step")
     own, rest = divmod(batch, cfg.processes)
-    if rest: raise CoreaError(f"a mini-batch of {batch} completions cannot be cut for {cfg.processes} processes: choose a divisor")
+    if rest:
+        raise CoreaError(f"a mini-batch of {batch} completions cannot be cut for {cfg.processes} "
+                         "processes: choose a divisor")
     rows = cfg.micro_batch or own
-    if own % rows: raise CoreaError(f"{own} completions of one process cannot be cut by micro_batch={rows}: choose a divisor")
+    if own % rows:
+        raise CoreaError(f"{own} completions of one process cannot be cut by "
+                         f"micro_batch={rows}: choose a divisor")
     return Cut(rows, own // rows)
 
 # %% ../nbs/05b_layouts.ipynb #f2400adc
@@ -44,21 +49,28 @@ def check_layout(
     "Refuse what cannot be trained as it is configured, here and now."
     n, cut, cuda = cfg.processes, cut_batch(cfg), cfg.device == "cuda"
     refuse = {
-        f"sharding={cfg.sharding!r} in one process": (cfg.sharding != "none" and n == 1, "give processes, or sharding='none'"),
+        f"sharding={cfg.sharding!r} in one process": (cfg.sharding != "none" and n == 1,
+                                                      "give processes, or sharding='none'"),
         "sharding='zero3' on a CPU": (cfg.sharding == "zero3" and not cuda, "use sharding='fsdp2'"),
         f"rollouts_by={cfg.rollouts_by!r} on a CPU": (cfg.rollouts_by in ("colocate", "server") and not cuda,
-                                                      "TRL speaks to vLLM on GPUs only; use rollouts_by='transformers'"),
-        f"rollouts_by='engine' with sharding={cfg.sharding!r}": (cfg.rollouts_by == "engine" and cfg.sharding != "none",
-                                                                 "the writer wants whole weights: use sharding='none'"),
-        f"share_prompts in {n} processes": (cfg.share_prompts and n > 1, "use one process, or share_prompts=False"),
-        f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate" and n % cfg.tensor_parallel,
-                                                                         "make processes a multiple of tensor_parallel"),
+                                                      "TRL speaks to vLLM on GPUs only; use "
+                                                      "rollouts_by='transformers'"),
+        f"rollouts_by='engine' with sharding={cfg.sharding!r}": (
+            cfg.rollouts_by == "engine" and cfg.sharding != "none", "the writer wants whole weights: "
+                                                                 "use sharding='none'"),
+        f"share_prompts in {n} processes": (cfg.share_prompts and n > 1,
+                                            "use one process, or share_prompts=False"),
+        f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate"
+                                                                         and n % cfg.tensor_parallel,
+                                                                         "make processes a multiple "
+                                                                         "of tensor_parallel"),
         "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
                                          "use dapo, which averages over the whole mini-batch")}
     for what, (wrong, cure) in refuse.items():
         if wrong: raise CoreaError(f"{what} cannot be: {cure}")
     for word in ("lora" if cfg.lora else "", cfg.sharding, cfg.rollouts_by, cfg.report_to):
-        if (library := NEEDED.get(word)) and not find_spec(library): raise CoreaError(f"{word} needs {library}: pip install {library}")
+        if (library := NEEDED.get(word)) and not find_spec(library):
+            raise CoreaError(f"{word} needs {library}: pip install {library}")
     if cuda:
         import torch
         if (seen := torch.cuda.device_count()) < n:
@@ -72,13 +84,15 @@ def accelerate_settings(
     cuda, settings = cfg.device == "cuda", {}
     if cfg.processes > 1: settings["ddp_backend"] = "nccl" if cuda else "gloo"
     if cfg.sharding == "fsdp2":
-        settings |= dict(fsdp=True, fsdp_config=dict(version=2, auto_wrap_policy="TRANSFORMER_BASED_WRAP", reshard_after_forward=True,
+        settings |= dict(fsdp=True, fsdp_config=dict(version=2, auto_wrap_policy="TRANSFORMER_BASED_WRAP",
+                                                     reshard_after_forward=True,
                                                      state_dict_type="SHARDED_STATE_DICT"))
     if cfg.sharding == "zero3":
         settings["deepspeed"] = dict(
-            zero_optimization=dict(stage=3, overlap_comm=True, contiguous_gradients=True, stage3_gather_16bit_weights_on_model_save=True),
-            bf16=dict(enabled="auto"), gradient_clipping="auto", gradient_accumulation_steps="auto", train_batch_size="auto",
-            train_micro_batch_size_per_gpu="auto")
+            zero_optimization=dict(stage=3, overlap_comm=True, contiguous_gradients=True,
+                                   stage3_gather_16bit_weights_on_model_save=True),
+            bf16=dict(enabled="auto"), gradient_clipping="auto", gradient_accumulation_steps="auto",
+            train_batch_size="auto", train_micro_batch_size_per_gpu="auto")
     return dict(use_cpu=not cuda, bf16=number_kind(cfg.precision, cfg.device) == "bfloat16") | settings
 
 # %% ../nbs/05b_layouts.ipynb #69c0eb59
@@ -120,8 +134,10 @@ def launch(
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     shutil.rmtree(logs, ignore_errors=True)
     config = LaunchConfig(
-        1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
-        monitor_interval=0.2, shutdown_timeout=5, signals_to_handle="SIGTERM", logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL))
+        1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        local_addr="localhost", max_restarts=0,
+        monitor_interval=0.2, shutdown_timeout=5, signals_to_handle="SIGTERM",
+        logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL))
     over, term = threading.Event(), signal.getsignal(signal.SIGTERM)
     def look():
         while not over.wait(0.5): seen()
@@ -133,7 +149,8 @@ def launch(
         _, code, rank = min((f.exitcode == -signal.SIGTERM, f.exitcode, r) for r, f in e.failures.items())     # the agent ends the others
         why = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         if code >= 0 and (told := sorted(Path(logs).glob("*.error"), key=lambda p: p.stat().st_mtime)):
-            rank, why = told[0].stem, " ".join(told[0].read_text(encoding="utf-8").removeprefix("CoreaError: ").split())[:300]
+            rank, why = (told[0].stem,
+                         " ".join(told[0].read_text(encoding="utf-8").removeprefix("CoreaError: ").split())[:300])
         raise CoreaError(f"process {rank} of {processes} failed: {why}; what it printed is in {logs}") from None
     except SignalException as e: sys.exit(128 + e.sigval)
     finally:

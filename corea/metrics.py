@@ -12,7 +12,7 @@ import math
 import numpy as np, pandas as pd
 from .core import CoreaError
 
-# %% ../nbs/03_metrics.ipynb #df7184c5
+# %% ../nbs/03_metrics.ipynb #34c86843
 def floats(
     values # numbers, with None, nan or pandas' NA where one is missing; one of them, or an array
 ) -> np.ndarray: # of floats, nan where missing; ValueError or TypeError for what is no number
@@ -27,12 +27,15 @@ def named_rows(
     "Question ids, one for each row."
     ids = np.asarray(question_ids)
     if ids.ndim != 1 or n is not None and len(ids) != n:
-        raise CoreaError(f"question_ids has shape {ids.shape} for {len(ids) if n is None else n} rows: give one id each; of several data sets, join set and id")
-    if len(gone := np.flatnonzero(pd.isna(ids))): raise CoreaError(f"question_ids: row {gone[0]} has none: name its question")
+        raise CoreaError(f"question_ids has shape {ids.shape} for {len(ids) if n is None else n} rows: give "
+                         "one id each; of several data sets, join set and id")
+    if len(gone := np.flatnonzero(pd.isna(ids))):
+        raise CoreaError(f"question_ids: row {gone[0]} has none: name its question")
     if ids.dtype == object and len({str if isinstance(i, str) else type(i) for i in ids}) > 1:
         raise CoreaError("question_ids: texts and numbers among them: give all as text")
     return ids
 
+# %% ../nbs/03_metrics.ipynb #df7184c5
 def columns(
     **named # name=values, n of each; *correct: 0 or 1; conf: [0, 1] or missing; *cost: finite
 ) -> list: # float arrays (n,), nan where missing; `CoreaError` names the first wrong column
@@ -435,4 +438,5 @@ def interval(
         at = last * q
         a, b = (np.take_along_axis(inner, i.astype(int)[None], 0)[0] for i in (np.floor(at), np.ceil(at)))
         return a + (b - a) * (at - np.floor(at))
-    return plain(np.minimum(quantile((1 - level) / 2), value)), plain(np.maximum(quantile((1 + level) / 2), value))
+    return (plain(np.minimum(quantile((1 - level) / 2), value)),
+            plain(np.maximum(quantile((1 + level) / 2), value)))

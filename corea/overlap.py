@@ -35,8 +35,8 @@ def matches(
     "Test questions that stand in a training set, each beside the training question that is most like it."
     from sklearn.feature_extraction.text import HashingVectorizer
     if not train or not test: raise CoreaError("no questions to compare: give at least one of each")
-    counts = HashingVectorizer(analyzer=lambda q: runs(q, n), n_features=2**22, binary=True, norm=None, alternate_sign=False,
-                               dtype=np.float32)
+    counts = HashingVectorizer(analyzer=lambda q: runs(q, n), n_features=2**22, binary=True, norm=None,
+                               alternate_sign=False, dtype=np.float32)
     rows = counts.transform([q["question"] for q in test])
     size, best, at = np.maximum(rows.getnnz(axis=1), 1), np.zeros(len(test)), np.zeros(len(test), int)
     for start in range(0, len(train), block):
@@ -46,9 +46,12 @@ def matches(
         best = np.maximum(most, best)
     same = {tuple(tokens(q["question"])): q["id"] for q in reversed(train)}
     exact = [same.get(tuple(tokens(q["question"]))) for q in test]
-    frame = pd.DataFrame(dict(test=[q["id"] for q in test], train=[e or train[i]["id"] for e, i in zip(exact, at)],
-                              share=[1.0 if e else b for e, b in zip(exact, best)], exact=[e is not None for e in exact]))
-    return frame[frame.exact | (frame.share >= threshold)].sort_values(["exact", "share"], ascending=False, ignore_index=True)
+    frame = pd.DataFrame(dict(test=[q["id"] for q in test],
+                              train=[e or train[i]["id"] for e, i in zip(exact, at)],
+                              share=[1.0 if e else b for e, b in zip(exact, best)],
+                              exact=[e is not None for e in exact]))
+    return frame[frame.exact | (frame.share >= threshold)].sort_values(["exact", "share"], ascending=False,
+                                                                       ignore_index=True)
 
 # %% ../nbs/01b_overlap.ipynb #a86d3f01
 def overlap(
@@ -62,6 +65,6 @@ def overlap(
         for b, test in tests.items():
             found = matches(train, test, **how)
             pairs = [f"{r.test} ~ {r.train} ({r.share:.2f})" for r in found.head(examples).itertuples()]
-            rows.append(dict(train=a, test=b, questions=len(test), exact=int(found.exact.sum()), near=int((~found.exact).sum()),
-                             most_alike=", ".join(pairs)))
+            rows.append(dict(train=a, test=b, questions=len(test), exact=int(found.exact.sum()),
+                             near=int((~found.exact).sum()), most_alike=", ".join(pairs)))
     return pd.DataFrame(rows)

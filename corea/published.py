@@ -88,7 +88,7 @@ def read_commonsenseqa(
     labels, texts = row["choices"]["label"], row["choices"]["text"]
     return choices(row["question"], texts), chr(65 + labels.index(row["answerKey"]))
 
-# %% ../nbs/01a_published.ipynb #5da290e3
+# %% ../nbs/01a_published.ipynb #9f98aaff
 @dataclass(frozen=True)
 class Source:
     "Rows as their authors publish them."
@@ -112,6 +112,7 @@ def stand_ins(
     path = Path(root or "")/"sets"/"stand-in.json"
     return json.loads(path.read_text()) if root and path.is_file() else {}
 
+# %% ../nbs/01a_published.ipynb #5da290e3
 def hub_rows(
     s # a `Source`
 ): # yields dicts as published; `CoreaError` says what to do
@@ -121,11 +122,14 @@ def hub_rows(
     try:
         for config in s.configs:
             if s.hub.startswith("https://"): yield from load_dataset("json", data_files=s.hub, split=s.split)
-            else: yield from load_dataset(s.hub, config or None, split=s.split, revision=s.revision, **streamed)
+            else:
+                yield from load_dataset(s.hub, config or None, split=s.split, revision=s.revision, **streamed)
     except Exception as e:      # whatever the network, the hub or its files may raise
-        gated = (f" It is gated: accept its terms at https://huggingface.co/datasets/{s.hub}, then set HF_TOKEN to a token of that"
+        gated = (f" It is gated: accept its terms at https://huggingface.co/datasets/{s.hub}, then set "
+                 "HF_TOKEN to a token of that"
                  " account.") if s.gated else ""
-        raise CoreaError(f"could not load {s.hub} from the hub ({type(e).__name__}).{gated} Or point COREA_DATA to a folder with "
+        raise CoreaError(f"could not load {s.hub} from the hub ({type(e).__name__}).{gated} Or point "
+                         "COREA_DATA to a folder with "
                          f"sets/{s.name}.jsonl") from e
 
 # %% ../nbs/01a_published.ipynb #a259f14b
@@ -134,9 +138,11 @@ def raw_rows(
 ): # yields dicts as published; `CoreaError` says what to do
     "Rows from `COREA_DATA` if they are there, else from the hub."
     root = os.environ.get("COREA_DATA")
-    if root and not Path(root).is_dir(): raise CoreaError(f"COREA_DATA is {root!r}, which is no folder: name one, or unset it")
+    if root and not Path(root).is_dir():
+        raise CoreaError(f"COREA_DATA is {root!r}, which is no folder: name one, or unset it")
     kept = ARTIFACTS/"sets"/f"{s.name}-{s.revision[:12]}.jsonl"
-    slim = lambda row: {k: row[k] for k in s.columns if k in row} if s.columns and isinstance(row, dict) else row
+    slim = lambda row: {k: row[k] for k in s.columns if k in row} if s.columns and isinstance(row,
+                                                                                              dict) else row
     for copy in (Path(root)/"sets"/f"{s.name}.jsonl" if root else kept, kept):
         if copy.is_file():
             yield from (slim(row) for _, row in json_lines(copy))
@@ -157,7 +163,7 @@ def checked(
         raise CoreaError(f"{where}: not the bytes of the pinned commit: delete what is there, or get that one")
     return parts
 
-# %% ../nbs/01a_published.ipynb #c8df98ab
+# %% ../nbs/01a_published.ipynb #915be1e9
 @dataclass(frozen=True)
 class RecordSet:
     "A set of files at a commit."
@@ -175,9 +181,11 @@ def unpacked(
 ) -> bytes: # what it holds; `CoreaError` if that is torn or beyond `LARGEST`
     "The bytes of a file."
     with opened(path) as f: data = f.read(LARGEST + 1)
-    if len(data) > LARGEST: raise CoreaError(f"{path} holds more than {LARGEST} bytes: get the file that its authors publish")
+    if len(data) > LARGEST:
+        raise CoreaError(f"{path} holds more than {LARGEST} bytes: get the file that its authors publish")
     return data
 
+# %% ../nbs/01a_published.ipynb #c8df98ab
 def copies(
     s, files, digests # a `RecordSet`; names; as in `checked`
 ) -> list: # paths, in order, for `unpacked`; `CoreaError` says what to do if they are neither here nor to be had
@@ -195,12 +203,15 @@ def copies(
     try:
         with ThreadPoolExecutor(8) as pool: parts = list(pool.map(fetch, files))
     except (OSError, http.client.HTTPException) as e:
-        raise CoreaError(f"no {s.shelf} of {s.name} at hand ({type(e).__name__}): set COREA_DATA to a folder with "
+        raise CoreaError(f"no {s.shelf} of {s.name} at hand ({type(e).__name__}): set "
+                         "COREA_DATA to a folder with "
                          f"{s.shelf}/{s.name}, or run with a network") from e
-    return [write_atomic(kept/f, part) for f, part in zip(files, checked(parts, digests, f"{s.name} from {s.repo}"))]
+    return [write_atomic(kept/f, part) for f, part in zip(files,
+                                                          checked(parts, digests, f"{s.name} from {s.repo}"))]
 
 # %% ../nbs/01a_published.ipynb #76ad5884
-ORDERED = {"deepmath/train": 18300, "gsm8k/train": 320, "math/train": 320, "commonsenseqa/train": 320, "gpqa/extended": 546}
+ORDERED = {"deepmath/train": 18300, "gsm8k/train": 320, "math/train": 320, "commonsenseqa/train": 320,
+           "gpqa/extended": 546}
 
 def order(
     name, n # of a source in `ORDERED`; its rows
@@ -213,10 +224,11 @@ def order(
 def committed() -> dict: # name of a source -> places, in order; `CoreaError` if the file is gone
     "The committed orders."
     path = ROOT/"nbs"/"data"/"rows.json"
-    if not path.is_file(): raise CoreaError(f"{path} is not there: it is part of the project, get it back (git checkout)")
+    if not path.is_file():
+        raise CoreaError(f"{path} is not there: it is part of the project, get it back (git checkout)")
     return json.loads(path.read_text())
 
-# %% ../nbs/01a_published.ipynb #7be2146f
+# %% ../nbs/01a_published.ipynb #fbd65301
 @dataclass(frozen=True)
 class Cut:
     "A split of a set: a whole source, or the first usable rows in a slice of its order."
@@ -225,6 +237,7 @@ class Cut:
     start: int = 0  # of the slice
     stop: int = 0   # of the slice; 0 takes the whole source as it stands
 
+# %% ../nbs/01a_published.ipynb #233caf28
 @dataclass(frozen=True, eq=False)
 class Published:
     "A set of questions as its authors publish it."
@@ -238,7 +251,8 @@ class Published:
     @property
     def revision(self):
         "Commit of the test split, and a digest of what all splits are cut from; of rows that only stand in, their own."
-        if mine := {c.source.name for c in self.splits.values()} & (known := stand_ins(os.environ.get("COREA_DATA"))).keys():
+        if mine := {c.source.name
+                    for c in self.splits.values()} & (known := stand_ins(os.environ.get("COREA_DATA"))).keys():
             return "stand-in-" + digest(sorted((name, known[name]) for name in mine))
         cuts = [[k, c.source.name, c.source.revision, c.n, c.start, c.stop] for k, c in self.splits.items()]
         return f"{self.splits['test'].source.revision[:12]}-{digest(cuts)[:8]}"
@@ -266,9 +280,11 @@ class Published:
         return self._read(split)[1]
 
     def _read(self, split):
-        if split not in self.splits: raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
+        if split not in self.splits:
+            raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
         return _read(self, split, os.environ.get("COREA_DATA"))
 
+# %% ../nbs/01a_published.ipynb #2aa81431
 @lru_cache
 def _taken(s, root):
     places, rows, n = committed().get(s.name), {}, 0
@@ -276,15 +292,18 @@ def _taken(s, root):
     for n, row in enumerate(raw_rows(s), 1):
         if n - 1 in wanted: rows[n - 1] = row
     if n != s.n:
-        raise CoreaError(f"{s.name} has {n} rows, not the {s.n} of revision {s.revision[:12]}: get that one, from {s.hub}")
+        raise CoreaError(f"{s.name} has {n} rows, not the {s.n} of revision {s.revision[:12]}: get "
+                         f"that one, from {s.hub}")
     return rows
 
+# %% ../nbs/01a_published.ipynb #7be2146f
 @lru_cache
 def _read(s, split, root):
     cut, kept, passed = s.splits[split], [], []
     source, drawn = cut.source, cut.stop > 0
     raw, places = _taken(source, root), committed()[source.name][:cut.stop] if drawn else range(source.n)
-    met = {normal(r["question"]) for r in s.rows("test")} if drawn and s.splits["test"].source.name != source.name else set()
+    met = ({normal(r["question"]) for r in s.rows("test")}
+           if drawn and s.splits["test"].source.name != source.name else set())
     for at, i in enumerate(places):
         if len(kept) == cut.n: break
         id = f"{source.name.removesuffix('/test').replace('/', '-')}-{i:04d}"
@@ -294,49 +313,63 @@ def _read(s, split, root):
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             problem = str(e)
             if not drawn or not isinstance(e, ValueError):
-                raise CoreaError(f"{source.name}, row {i}: not as its authors publish it ({type(e).__name__}: {e})") from e
+                raise CoreaError(f"{source.name}, row {i}: not as its authors publish it "
+                                 f"({type(e).__name__}: {e})") from e
         if problem and not drawn: raise CoreaError(f"{source.name}, row {i}: {problem}")
         if drawn and not problem:
             if normal(question) in met: problem = "the question was met before"
             met.add(normal(question))
         if at < cut.start: continue
         if problem: passed.append((id, problem))
-        else: kept.append(dict(id=id, question=question, gold=gold, dataset=s.name, domain=s.domain, kind=s.kind,
-                               difficulty=difficulty[0] if difficulty else 0))
+        else:
+            kept.append(dict(id=id, question=question, gold=gold, dataset=s.name, domain=s.domain,
+                             kind=s.kind, difficulty=difficulty[0] if difficulty else 0))
     if len(kept) < cut.n:
-        raise CoreaError(f"{source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs {cut.n}; the first passed over is "
-                         f"{passed[0][0]} ({passed[0][1]}): get revision {source.revision[:12]} of {source.hub}")
-    if source.content and not drawn and source.name not in stand_ins(root) and digest([[r["question"], r["gold"]] for r in kept]) != source.content:
-        raise CoreaError(f"{source.name} differs from revision {source.revision[:12]}, in some question or gold answer: load that one")
+        raise CoreaError(f"{source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs "
+                         f"{cut.n}; the first passed over is "
+                         f"{passed[0][0]} ({passed[0][1]}): get revision "
+                         f"{source.revision[:12]} of {source.hub}")
+    if source.content and not drawn and source.name not in stand_ins(root) and digest([[r["question"],
+                                                                                        r["gold"]] for r in kept]) != source.content:
+        raise CoreaError(f"{source.name} differs from revision {source.revision[:12]}, in some question or "
+                         "gold answer: load that one")
     return kept, passed
 
 # %% ../nbs/01a_published.ipynb #cee84f85
 _gsm8k, _math = "740312add88f781978c0658806c59bc2815b9866", "21a5633873b6a120296cce3e2df9d5550074f4a3"
 _gpqa, _csqa = "633f5ee89ab8ad4522a9f850766b73f62147ffdd", "94630fe30dad47192a8546eb75f094926d47e155"
 _simplerl = "cf1c7858bfc145a27aa733e75d930d34f0d318a6"
-_deepmath = Source("deepmath/train", "zwhe99/DeepMath-103K", "5cf055d1fe3d7a2eb19719ac020211469736ae44", "train", 103022, "MIT",
-                   read_deepmath, columns=("question", "final_answer", "difficulty"))
-_subjects = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory", "prealgebra", "precalculus")
+_deepmath = Source("deepmath/train", "zwhe99/DeepMath-103K", "5cf055d1fe3d7a2eb19719ac020211469736ae44",
+                   "train", 103022, "MIT", read_deepmath, columns=("question", "final_answer", "difficulty"))
+_subjects = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra", "number_theory",
+             "prealgebra", "precalculus")
 PUBLISHED = {s.name: register(s) for s in (
     Published("deepmath", "in_domain", "math", "DeepMath500", dict(
-        test=Cut(_deepmath, 500, 0, 512), calibration=Cut(_deepmath, 500, 512, 1024), dev=Cut(_deepmath, 300, 1024, 1334),
-        train=Cut(_deepmath, 16384, 1644, 18300))),
+        test=Cut(_deepmath, 500, 0, 512), calibration=Cut(_deepmath, 500, 512, 1024),
+        dev=Cut(_deepmath, 300, 1024, 1334), train=Cut(_deepmath, 16384, 1644, 18300))),
     Published("math500", "ood_math", "math", "Math500", dict(
-        test=Cut(Source("math500/test", "HuggingFaceH4/MATH-500", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be", "test", 500, "MIT",
-                        read_math500, content="05dc313e1fe683fe"), 500),
-        calibration=Cut(Source("math/train", "EleutherAI/hendrycks_math", _math, "train", 7500, "MIT", read_math, _subjects), 300, 0, 320))),
+        test=Cut(Source("math500/test", "HuggingFaceH4/MATH-500", "6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+                        "test", 500, "MIT", read_math500, content="05dc313e1fe683fe"), 500),
+        calibration=Cut(Source("math/train", "EleutherAI/hendrycks_math", _math, "train", 7500, "MIT",
+                               read_math, _subjects), 300, 0, 320))),
     Published("gsm8k", "ood_math", "math", "GSM8K", dict(
-        test=Cut(Source("gsm8k/test", "openai/gsm8k", _gsm8k, "test", 1319, "MIT", read_gsm8k, ("main",), content="452d9e03d8a587ea"), 1319),
-        calibration=Cut(Source("gsm8k/train", "openai/gsm8k", _gsm8k, "train", 7473, "MIT", read_gsm8k, ("main",)), 300, 0, 320))),
+        test=Cut(Source("gsm8k/test", "openai/gsm8k", _gsm8k, "test", 1319, "MIT", read_gsm8k, ("main",),
+                        content="452d9e03d8a587ea"), 1319),
+        calibration=Cut(Source("gsm8k/train", "openai/gsm8k", _gsm8k, "train", 7473, "MIT", read_gsm8k,
+                               ("main",)), 300, 0, 320))),
     Published("olympiadbench", "ood_math", "math", "OlympiadBench", dict(
-        test=Cut(Source("olympiadbench/test", f"https://raw.githubusercontent.com/hkust-nlp/simpleRL-reason/{_simplerl}/examples/"
-                        "simplelr_math_eval/data/olympiadbench/test.jsonl", _simplerl, "train", 675, "Apache 2.0", read_olympiadbench,
-                        content="8adc8a8509e42e40"), 675),
+        test=Cut(Source("olympiadbench/test",
+                        f"https://raw.githubusercontent.com/hkust-nlp/simpleRL-reason/{_simplerl}/examples/"
+                        "simplelr_math_eval/data/olympiadbench/test.jsonl", _simplerl, "train", 675,
+                        "Apache 2.0", read_olympiadbench, content="8adc8a8509e42e40"), 675),
         calibration=Cut(_deepmath, 300, 1334, 1644))),
     Published("gpqa", "ood_nonmath", "exact", "GPQA", dict(
-        test=Cut(Source("gpqa/test", "Idavidrein/gpqa", _gpqa, "train", 448, "CC BY 4.0", read_gpqa, ("gpqa_main",), gated=True), 448),
-        calibration=Cut(Source("gpqa/extended", "Idavidrein/gpqa", _gpqa, "train", 546, "CC BY 4.0", read_gpqa, ("gpqa_extended",),
-                               gated=True), 90, 0, 546)), private=True),
+        test=Cut(Source("gpqa/test", "Idavidrein/gpqa", _gpqa, "train", 448, "CC BY 4.0", read_gpqa,
+                        ("gpqa_main",), gated=True), 448),
+        calibration=Cut(Source("gpqa/extended", "Idavidrein/gpqa", _gpqa, "train", 546, "CC BY 4.0",
+                               read_gpqa, ("gpqa_extended",), gated=True), 90, 0, 546)), private=True),
     Published("commonsenseqa", "ood_nonmath", "exact", "CommonsenseQA", dict(
-        test=Cut(Source("commonsenseqa/test", "tau/commonsense_qa", _csqa, "validation", 1221, "MIT", read_commonsenseqa), 1221),
-        calibration=Cut(Source("commonsenseqa/train", "tau/commonsense_qa", _csqa, "train", 9741, "MIT", read_commonsenseqa), 300, 0, 320))))}
+        test=Cut(Source("commonsenseqa/test", "tau/commonsense_qa", _csqa, "validation", 1221, "MIT",
+                        read_commonsenseqa), 1221),
+        calibration=Cut(Source("commonsenseqa/train", "tau/commonsense_qa", _csqa, "train", 9741, "MIT",
+                               read_commonsenseqa), 300, 0, 320))))}

@@ -16,10 +16,12 @@ from .generate import Completion, Engine, Sampling, beginnings
 from .published import RecordSet, copies, unpacked
 from .zero_shot import FILES, rows_of
 
-# %% ../nbs/05c_recorded_engine.ipynb #91424d21
+# %% ../nbs/05c_recorded_engine.ipynb #96bcddf1
 TRIGGER = "Let's think step by step."
-BLOCK = re.compile(r"1_th_sampling\nQ: (?P<question>.*?)\nA: Let's think step by step\.(?P<text>.*)\npred_before : .*\npred_after : [^\n]*\n"
-                   r"pred_list : [^\n]*\npred_mode : ?(?P<answer>[^\n]*)\nGT : ?(?P<gold>[^\n]*)\n\*{9}", re.S)
+BLOCK = re.compile(r"1_th_sampling\nQ: (?P<question>.*?)\nA: Let's think step by "
+                   r"step\.(?P<text>.*)\npred_before : .*\npred_after : [^\n]*\n"
+                   r"pred_list : [^\n]*\npred_mode : ?(?P<answer>[^\n]*)\nGT : ?(?P<gold>[^\n]*)\n\*{9}",
+                   re.S)
 
 @dataclass(frozen=True)
 class RecordedAnswer:
@@ -35,28 +37,35 @@ class RecordedAnswer:
         "By the rule of those who asked: equal as texts."
         return self.answer == self.gold
 
+# %% ../nbs/05c_recorded_engine.ipynb #91424d21
 def read_log(
     path # <set>_zero_shot_cot.log, perhaps gzipped
 ) -> list: # of `RecordedAnswer`, in the log's order; `CoreaError` names the block that is broken, or says that the accuracy is another
     "A log of Kojima et al."
     try: text = unpacked(path).decode()
-    except UnicodeDecodeError as e: raise CoreaError(f"{path}: not UTF-8: get the file that its authors publish") from e
+    except UnicodeDecodeError as e:
+        raise CoreaError(f"{path}: not UTF-8: get the file that its authors publish") from e
     head, *blocks = re.split(r"^\d+st data\n", text, flags=re.M)
     asks, out = re.search(r"direct_answer_trigger='(?:\\n)?([^']+)'", head), []
-    if not asks: raise CoreaError(f"{path}: no direct_answer_trigger in its head: not a log of step by step answers")
+    if not asks:
+        raise CoreaError(f"{path}: no direct_answer_trigger in its head: not a log of step by step answers")
     for i, block in enumerate(blocks, 1):
-        if not (m := BLOCK.match(block)): raise CoreaError(f"{path}, block {i}: not as its authors publish it")
+        if not (m := BLOCK.match(block)):
+            raise CoreaError(f"{path}, block {i}: not as its authors publish it")
         reasoning, mark, conclusion = m["text"].rpartition(asks[1])
         if not mark: raise CoreaError(f"{path}, block {i}: nobody asks for the answer ({asks[1]!r})")
-        out.append(RecordedAnswer(m["question"].strip(), reasoning.strip(), (mark + conclusion).strip(), m["answer"].strip(), m["gold"].strip()))
+        out.append(RecordedAnswer(m["question"].strip(), reasoning.strip(), (mark + conclusion).strip(),
+                                  m["answer"].strip(), m["gold"].strip()))
     stated = re.search(r"^accuracy : ([\d.]+)$", blocks[-1] if blocks else "", re.M)
     found = 100 * sum(a.correct for a in out) / max(len(out), 1)
     if not stated or abs(float(stated[1]) - found) > 1e-9:
-        raise CoreaError(f"{path} states an accuracy of {stated and stated[1]}, its blocks give {found:.4f}: torn, get it again")
+        raise CoreaError(f"{path} states an accuracy of {stated and stated[1]}, its blocks give {found:.4f}: "
+                         "torn, get it again")
     return out
 
-# %% ../nbs/05c_recorded_engine.ipynb #068fd45d
-LOGS = RecordSet("zero_shot_cot", "kojima-takeshi188/zero_shot_cot", "5ef330fcdeec0cd26aee27943504f91f8ec1c33c", "log/", "", "not stated")
+# %% ../nbs/05c_recorded_engine.ipynb #b339d763
+LOGS = RecordSet("zero_shot_cot", "kojima-takeshi188/zero_shot_cot",
+                 "5ef330fcdeec0cd26aee27943504f91f8ec1c33c", "log/", "", "not stated")
 LOG_SHA256 = dict(  # of the text, unpacked
     multiarith="e2e3416d5f376b84513847b0ed2ac40fcfbe424b8279a18f0b6c980ff75fa351",
     addsub="5a35a7d04ad18f17a5918ba9f456ef85598ffb4ab340d40abd510b316ec65ce4",
@@ -79,6 +88,7 @@ def asked_as(
     text = re.sub(r"(?:Which choice is true \?)?\s*Answer Choices:", "", text)
     return "".join(text.split()) if options or text != question else " ".join(text.split())
 
+# %% ../nbs/05c_recorded_engine.ipynb #068fd45d
 def pair_up(
     rows, answers, name # of a set, as from `rows_of`; of its log; for the message
 ) -> list: # of `RecordedAnswer`, one for each row in order; `CoreaError` if they are not of the same questions
@@ -87,11 +97,14 @@ def pair_up(
     for a in answers: waiting[asked_as(a.question)].append(a)
     out = []
     for r in rows:
-        if not (there := waiting[asked_as(r["question"])]): raise CoreaError(f"{name}: question {r['id']} is not in the log: get the pinned files")
+        if not (there := waiting[asked_as(r["question"])]):
+            raise CoreaError(f"{name}: question {r['id']} is not in the log: get the pinned files")
         out.append(there.pop(0))
         if out[-1].gold.replace(",", "") != r["gold"]:
-            raise CoreaError(f"{name}: the gold answer of {r['id']} is {r['gold'][:20]!r} in the set, {out[-1].gold[:20]!r} in the log")
-    if left := sum(map(len, waiting.values())): raise CoreaError(f"{name}: {left} answers in the log are to no question of the set")
+            raise CoreaError(f"{name}: the gold answer of {r['id']} is {r['gold'][:20]!r} in the set, "
+                             f"{out[-1].gold[:20]!r} in the log")
+    if left := sum(map(len, waiting.values())):
+        raise CoreaError(f"{name}: {left} answers in the log are to no question of the set")
     return out
 
 @lru_cache
@@ -104,10 +117,11 @@ def recorded_answers(
     name # of a file in `corea.zero_shot.FILES`
 ) -> tuple: # of `RecordedAnswer`, in the order of its rows; `CoreaError` if the log is not at hand, is another, or fits the questions not
     "What was answered to every question of a set."
-    if name not in FILES: raise CoreaError(f"no recorded answers to {name!r}: choose one of {', '.join(FILES)}")
+    if name not in FILES:
+        raise CoreaError(f"no recorded answers to {name!r}: choose one of {', '.join(FILES)}")
     return _recorded(name, environ.get("COREA_DATA"))
 
-# %% ../nbs/05c_recorded_engine.ipynb #480d79ab
+# %% ../nbs/05c_recorded_engine.ipynb #4e9f095a
 class RecordedEngine(Engine):
     "An engine that gives what a model once answered."
     def __init__(self,
@@ -116,23 +130,31 @@ class RecordedEngine(Engine):
         batch_size=256,  # without effect: all is there
         sets=tuple(FILES) # names of the files whose questions it knows, the first wins where they share one
     ):
-        if name != RECORDED + LOGS.name: raise CoreaError(f"no recorded model {str(name)[:60]!r}: the only one is {RECORDED + LOGS.name}")
-        if tokenizer is None: raise CoreaError(f"{name} has no counts of tokens: give tokenizer=, one of transformers or a checkpoint folder")
+        if name != RECORDED + LOGS.name:
+            raise CoreaError(f"no recorded model {str(name)[:60]!r}: the only one is {RECORDED + LOGS.name}")
+        if tokenizer is None:
+            raise CoreaError(f"{name} has no counts of tokens: give tokenizer=, one of transformers or "
+                             "a checkpoint folder")
         if isinstance(tokenizer, (str, PathLike)):
             from transformers import AutoTokenizer
             try: tokenizer = AutoTokenizer.from_pretrained(tokenizer)
             except Exception as e:  # whatever a folder may hold
-                raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give a checkpoint folder") from e
-        self.tokenizer, self.batch_size, self.name, self.answers = tokenizer, batch_size, "recorded text-davinci-002", {}
+                raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give "
+                                 "a checkpoint folder") from e
+        self.tokenizer, self.batch_size, self.name, self.answers = (tokenizer, batch_size,
+                                                                    "recorded text-davinci-002", {})
         for s in sets:
             for a in recorded_answers(s): self.answers.setdefault(asked_as(a.question), a)
 
     def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
         "The recorded answer to every question, `n` times the same; as every engine. `CoreaError` at once if one was never asked."
-        if any(beginnings(questions, begun)): raise CoreaError("a recorded answer cannot be begun: leave begun out")
+        if any(beginnings(questions, begun)):
+            raise CoreaError("a recorded answer cannot be begun: leave begun out")
         found = [self.answers.get(asked_as(q)) for q in questions]
         for i, (q, a) in enumerate(zip(questions, found)):
-            if a is None: raise CoreaError(f"question {i} was never asked of {self.name}: {' '.join(str(q).split())[:80]!r}")
+            if a is None:
+                raise CoreaError(f"question {i} was never asked of {self.name}: "
+                                 f"{' '.join(str(q).split())[:80]!r}")
         return self._given(found, n, set(done), progress)
 
     def _given(self, found, n, done, progress):
@@ -143,16 +165,19 @@ class RecordedEngine(Engine):
                 if not done.issuperset(keys := [(i, s) for s in range(n)]):
                     tokens = count(f"Q: {a.question}\nA: {TRIGGER}"), count(f" {a.reasoning}\n{a.conclusion}")
                     text = f"{a.reasoning} \\boxed{{{a.answer}}}"
-                    yield from (Completion(*key, text, (), (), *tokens, "stop", None) for key in keys if key not in done)
+                    yield from (Completion(*key, text, (), (), *tokens, "stop", None) for key in keys
+                                if key not in done)
                 bar.update(n)
 
     def close(self):
         "Forget the answers; nothing more can be asked."
         self.answers = {}
 
+# %% ../nbs/05c_recorded_engine.ipynb #480d79ab
 def records_sha256(
     name # as for `RecordedEngine`
 ) -> str: # 16 hex characters; `CoreaError` for another name
     "What tells these records from others, as weights tell checkpoints."
-    if name != RECORDED + LOGS.name: raise CoreaError(f"no recorded model {str(name)[:60]!r}: the only one is {RECORDED + LOGS.name}")
+    if name != RECORDED + LOGS.name:
+        raise CoreaError(f"no recorded model {str(name)[:60]!r}: the only one is {RECORDED + LOGS.name}")
     return digest([LOGS.commit, LOG_SHA256])

@@ -79,7 +79,9 @@ def leave_one_out(
 ) -> np.ndarray: # (n,) in [0, 1]; `CoreaError` for a group of one
     "The solve rate of the other rows of each row's group."
     hits, size = group_counts(correct, keys)
-    if (size < 2).any(): raise CoreaError("a group of one rollout has no others to take a rate of: draw at least 2 per question")
+    if (size < 2).any():
+        raise CoreaError("a group of one rollout has no others to take a rate of: draw at "
+                         "least 2 per question")
     return (hits - np.asarray(correct, float)) / (size - 1)
 
 def shrunken(
@@ -95,7 +97,8 @@ def hybrid(
     percent=50     # weight of own correctness
 ) -> np.ndarray: # (n,) in [0, 1]; `CoreaError` beyond 100
     "Own correctness mixed with the group's rate."
-    if not 0 <= percent <= 100: raise CoreaError(f"hybrid takes {percent} % of own correctness: give 0 to 100")
+    if not 0 <= percent <= 100:
+        raise CoreaError(f"hybrid takes {percent} % of own correctness: give 0 to 100")
     own = percent / 100
     return own * np.asarray(correct, float) + (1 - own) * group_rate(correct, keys)
 
@@ -123,11 +126,14 @@ def find_term(
     rest = method.removeprefix("rising_")
     name = rest.removeprefix("decoupled_")
     how = rest != method, name != rest
-    if name in CONFIDENCE_TERMS: return Term(group_rate if name in GROUP_TERMS else own_correctness, CONFIDENCE_TERMS[name], *how)
+    if name in CONFIDENCE_TERMS:
+        return Term(group_rate if name in GROUP_TERMS else own_correctness, CONFIDENCE_TERMS[name], *how)
     m = re.fullmatch(r"(loo|shrunk|hybrid)((?<!loo)\d+)?_(\w+)", name)
     if not m or m[3] not in GROUP_TERMS:
-        raise CoreaError(f"unknown method {method!r}: choose rlvr, {', '.join(CONFIDENCE_TERMS)}, or a target ({', '.join(TARGETS)})"
-                         f" with a distance ({', '.join(GROUP_TERMS)}), such as loo_l2, shrunk4_l1, hybrid25_l2, rising_l1 or decoupled_l1")
+        raise CoreaError(f"unknown method {method!r}: choose rlvr, {', '.join(CONFIDENCE_TERMS)}, or a "
+                         f"target ({', '.join(TARGETS)})"
+                         f" with a distance ({', '.join(GROUP_TERMS)}), such as loo_l2, shrunk4_l1, "
+                         "hybrid25_l2, rising_l1 or decoupled_l1")
     target = TARGETS[m[1]] if m[2] is None else lambda correct, keys: TARGETS[m[1]](correct, keys, int(m[2]))
     target([1, 0], [0, 0])      # a number out of range is told now, not at the first batch
     return Term(target, CONFIDENCE_TERMS[m[3]], *how)
@@ -181,7 +187,8 @@ def text_of(
     if isinstance(message, str): return message
     content = message[-1]["content"] if message else ""
     if isinstance(content, list): content = "".join(part.get("text") or "" for part in content)
-    if not isinstance(content or "", str): raise CoreaError(f"{str(content)[:60]!r} is no text: give a string, or a chat")
+    if not isinstance(content or "", str):
+        raise CoreaError(f"{str(content)[:60]!r} is no text: give a string, or a chat")
     return content or ""
 
 # %% ../nbs/04_reward.ipynb #6ed875dd
@@ -201,7 +208,8 @@ def read_batch(
         raise CoreaError(f"{len(completions)} completions, but {len(gold)} gold, {len(kind)}"
                          f" kinds and {len(question)} questions: give one of each per completion")
     for i, g in enumerate(gold):
-        if is_missing(g): raise CoreaError(f"row {i} has no gold answer ({question[i][:60]!r}): leave it out, or add one")
+        if is_missing(g):
+            raise CoreaError(f"row {i} has no gold answer ({question[i][:60]!r}): leave it out, or add one")
     texts = tuple(map(text_of, completions))
     return _read(texts, tuple(map(str, gold)), tuple(kind), tuple(question))
 
@@ -247,7 +255,8 @@ def log_batch(
     log_metric # TRL's function (name, value)
 ) -> None: # six values, or fewer where one does not exist
     "Log how right and how calibrated the batch of all processes is."
-    rows, _ = gather_rows(list(zip(batch.correct.tolist(), batch.confidence.tolist(), batch.unevaluated.tolist())))
+    rows, _ = gather_rows(list(zip(batch.correct.tolist(), batch.confidence.tolist(),
+                                   batch.unevaluated.tolist())))
     correct, conf, copied = np.array(rows, float).reshape(-1, 3).T
     stated = conf[~np.isnan(conf)]
     values = dict(pass_at_1=pass_at_1(correct), ece=ece(conf, correct), auroc=auroc(conf, correct),
@@ -282,11 +291,15 @@ def confidence_reward(
         batch = read_batch(prompts, completions, **columns)
         if term.target is own_correctness: target = batch.correct
         else:
-            ids = next((list(x) for x in (question_id, columns.get("question")) if x is not None), [text_of(p) for p in prompts])
-            if len(ids) != len(batch.correct): raise CoreaError(f"{len(batch.correct)} completions, but {len(ids)} question ids: give one each")
+            ids = next((list(x) for x in (question_id, columns.get("question")) if x is not None),
+                       [text_of(p) for p in prompts])
+            if len(ids) != len(batch.correct):
+                raise CoreaError(f"{len(batch.correct)} completions, but {len(ids)} question "
+                                 "ids: give one each")
             rows, own = gather_rows(list(zip(batch.correct.tolist(), ids)))
             target = term.target([r[0] for r in rows], group_keys([r[1] for r in rows], group_size))[own]
-        weight = min(1, trainer_state.global_step / max(1, trainer_state.max_steps)) if term.rising and trainer_state else 1
+        weight = (min(1, trainer_state.global_step / max(1, trainer_state.max_steps)) if term.rising
+                  and trainer_state else 1)
         return (weight * term.distance(batch.confidence, target)).tolist()
     confidence.term = term      # the trainer asks whether it is decoupled
     return confidence

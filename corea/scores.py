@@ -32,8 +32,11 @@ def own(
     sign=1        # -1 if lower is surer
 ) -> Score: # for the price of the answer
     "A score that the answer brings along."
-    if column not in f: raise CoreaError(f"the answers have no column {column!r}: take them from `asked`, or choose another score")
-    return Score(sign * f[column].to_numpy(float), f.prompt_tokens.to_numpy(float), f.completion_tokens.to_numpy(float))
+    if column not in f:
+        raise CoreaError(f"the answers have no column {column!r}: take them from `asked`, or "
+                         "choose another score")
+    return Score(sign * f[column].to_numpy(float), f.prompt_tokens.to_numpy(float),
+                 f.completion_tokens.to_numpy(float))
 
 # %% ../nbs/07a_scores.ipynb #2cdee037
 def nearness(
@@ -68,7 +71,8 @@ def samples_of(
 ) -> tuple: # question (n,) and answer (n,) as numbers; -1 for an answer that cannot be read; `CoreaError` for a single sample
     "Who answers the same question, and who says the same."
     q = f.groupby(["dataset", "question_id"], sort=False).ngroup().to_numpy()
-    if len(q) and np.bincount(q).min() < 2: raise CoreaError("a question has one answer only: agreement needs two samples of each, or more")
+    if len(q) and np.bincount(q).min() < 2:
+        raise CoreaError("a question has one answer only: agreement needs two samples of each, or more")
     said = f.answer.map({a: bare(str(a)) for a in f.answer.dropna().unique()})
     return q, np.where(said.isna(), -1, pd.MultiIndex.from_arrays([q, said.fillna("")]).factorize()[0])
 
@@ -82,11 +86,12 @@ def answered(
     out, first = [], beginnings(rows, begun)
     for c in completions:
         r, p, lp = rows[c.index], parse(first[c.index] + c.text), np.asarray(c.logprobs, float)
-        out.append(dict(dataset=r["dataset"], question_id=r["id"], sample=c.sample, question=r["question"], answer=p.answer,
-                        correct=int(grade(p.answer, r["gold"], r.get("kind", "math"))),
+        out.append(dict(dataset=r["dataset"], question_id=r["id"], sample=c.sample, question=r["question"],
+                        answer=p.answer, correct=int(grade(p.answer, r["gold"], r.get("kind", "math"))),
                         confidence=np.nan if p.confidence is None else p.confidence,
-                        expected_confidence=expected_confidence(c.confidence_logprobs), avg_prob=average_probability(lp),
-                        mean_logprob=lp.mean() if len(lp) else np.nan, sum_logprob=lp.sum(), prompt_tokens=c.prompt_tokens,
+                        expected_confidence=expected_confidence(c.confidence_logprobs),
+                        avg_prob=average_probability(lp), mean_logprob=lp.mean() if len(lp) else np.nan,
+                        sum_logprob=lp.sum(), prompt_tokens=c.prompt_tokens,
                         completion_tokens=c.completion_tokens))
     return pd.DataFrame(out).sort_values(["dataset", "question_id", "sample"], ignore_index=True)
 
@@ -100,7 +105,8 @@ def asked(
     return answered(rows, engine.generate([r["question"] for r in rows], sampling, n=n, seed=seed))
 
 # %% ../nbs/07a_scores.ipynb #f2859ce0
-P_TRUE = "Question: {question}\nProposed answer: {answer}\nIs the proposed answer correct? Reply True or False."
+P_TRUE = ("Question: {question}\nProposed answer: {answer}\nIs the proposed answer correct? "
+          "Reply True or False.")
 
 # %% ../nbs/07a_scores.ipynb #8deb62c5
 def p_true(
@@ -109,8 +115,10 @@ def p_true(
 ) -> Score: # for the price of the answer, this prompt and its reply; nan where there is no answer to ask about
     "Probability of True, when the model is asked whether its answer is right."
     if not hasattr(engine, "_ask") or "question" not in f:
-        raise CoreaError("p_true asks the model once more: give an engine of this machine, and answers with their questions, as from `asked`")
-    ask = [[{"role": "user", "content": P_TRUE.format(question=q, answer=a)}] for q, a in zip(f.question, f.answer)]
+        raise CoreaError("p_true asks the model once more: give an engine of this machine, and answers with "
+                         "their questions, as from `asked`")
+    ask = [[{"role": "user", "content": P_TRUE.format(question=q, answer=a)}]
+           for q, a in zip(f.question, f.answer)]
     prompts = engine.tokenizer.apply_chat_template(ask, add_generation_prompt=True, return_dict=False)
     paths = {v: tuple(engine.tokenizer(v, add_special_tokens=False)["input_ids"]) for v in ("True", "False")}
     p = [expit(d["True"] - d["False"]) for d in value_logprobs(paths, prompts, engine._ask)]
@@ -120,8 +128,10 @@ def p_true(
 # %% ../nbs/07a_scores.ipynb #4cfad22c
 SOURCES = dict(stated=partial(own, column="confidence"), expected=partial(own, column="expected_confidence"),
                avg_prob=partial(own, column="avg_prob"), mean_logprob=partial(own, column="mean_logprob"),
-               sum_logprob=partial(own, column="sum_logprob"), length=partial(own, column="completion_tokens", sign=-1),
-               **{how: partial(several, how=how) for how in ("mean_stated", "majority", "agreement", "avg_conf", "centroid")})
+               sum_logprob=partial(own, column="sum_logprob"),
+               length=partial(own, column="completion_tokens", sign=-1),
+               **{how: partial(several, how=how) for how in ("mean_stated", "majority", "agreement",
+                                                             "avg_conf", "centroid")})
 
 def score(
     f,          # answers: rows of the records, or from `asked`
@@ -130,7 +140,8 @@ def score(
 ) -> Score: # `CoreaError` if the answers lack what it reads
     "A score by name."
     if name == "p_true": return p_true(f, engine)
-    if name not in SOURCES: raise CoreaError(f"unknown score {name!r}: choose one of {', '.join([*SOURCES, 'p_true'])}")
+    if name not in SOURCES:
+        raise CoreaError(f"unknown score {name!r}: choose one of {', '.join([*SOURCES, 'p_true'])}")
     return SOURCES[name](f)
 
 # %% ../nbs/07a_scores.ipynb #c6a76316
@@ -140,7 +151,8 @@ def area(
     weights=None # (..., n)
 ): # (...): mean accuracy over budgets, less the chord's
     "Area between the accuracy-cost curve of a score and the two-model chord."
-    alone = [(x.correct, cost(x.prompt_tokens, x.completion_tokens)) for x, cost in ((f, price.slm), (llm, price.llm))]
+    alone = [(x.correct, cost(x.prompt_tokens, x.completion_tokens))
+             for x, cost in ((f, price.slm), (llm, price.llm))]
     return plain(above_chord(s.value, f.correct, price.slm(s.prompt, s.completion), *alone, weights).mean(-1))
 
 def measures(
@@ -148,9 +160,12 @@ def measures(
     weights=None      # (..., n), the same for all answers to a question
 ) -> dict: # auroc, within, between, benefit, area: each (...); ece and brier too, where the score is a share
     "All that the table shows of a score."
-    out = dict(auroc=auroc(s.value, f.correct, weights), **auroc_parts(s.value, f.correct, f.question_id, weights),
-               benefit=benefit_auroc(s.value, f.correct, llm.correct, weights), area=area(s, f, llm, price, weights))
-    if np.nanmin(s.value) < 0 or np.nanmax(s.value) > 1: return out | dict(ece=np.nan * out["auroc"], brier=np.nan * out["auroc"])
+    out = dict(auroc=auroc(s.value, f.correct, weights), **auroc_parts(s.value, f.correct, f.question_id,
+                                                                       weights),
+               benefit=benefit_auroc(s.value, f.correct, llm.correct, weights),
+               area=area(s, f, llm, price, weights))
+    if np.nanmin(s.value) < 0 or np.nanmax(s.value) > 1:
+        return out | dict(ece=np.nan * out["auroc"], brier=np.nan * out["auroc"])
     return out | dict(ece=ece(s.value, f.correct, weights=weights), brier=brier(s.value, f.correct, weights))
 
 # %% ../nbs/07a_scores.ipynb #eadac3a7
@@ -175,10 +190,11 @@ def above_chord(
     rows = np.atleast_2d(w)
     c = deferral_curve(value, correct, llm[0], cost, llm[1], cuts(value), rows)
     (p0, c0), (p1, c1) = ([average(x, rows)[:, None] for x in model] for model in (slm, llm))
-    at = [np.interp(b, x, y, left=own[0]) for b, x, y, own in zip(c0 + BUDGETS * (c1 - c0), c["cost"], c["pass1"], p0)]
+    at = [np.interp(b, x, y, left=own[0]) for b, x, y, own in zip(c0 + BUDGETS * (c1 - c0), c["cost"],
+                                                                  c["pass1"], p0)]
     return (at - p0 - BUDGETS * (p1 - p0)).reshape(*w.shape[:-1], len(BUDGETS))
 
-# %% ../nbs/07a_scores.ipynb #3623cb60
+# %% ../nbs/07a_scores.ipynb #4648e20a
 LEAST = 1e-6    # a confidence of 0 or 1 has no log-odds
 
 def platt(
@@ -197,7 +213,8 @@ def temperature(
     s, y # (n,) confidence in [0, 1]; (n,) 0 or 1
 ): # a function of such scores
     "Log-odds divided by one number."
-    if ((s < 0) | (s > 1 + 1e-6)).any(): raise CoreaError("temperature divides log-odds: give scores in [0, 1], or fit platt")
+    if ((s < 0) | (s > 1 + 1e-6)).any():
+        raise CoreaError("temperature divides log-odds: give scores in [0, 1], or fit platt")
     odds = lambda x: logit(np.clip(x, LEAST, 1 - LEAST))
     loss = lambda t: (np.logaddexp(0, odds(s) * np.exp(-t)) - y * odds(s) * np.exp(-t)).sum()
     t = minimize_scalar(loss, bounds=(-5, 5), method="bounded").x
@@ -211,6 +228,7 @@ def isotonic(
     p = isotonic_regression(np.bincount(at, y) / n, weights=n).x
     return lambda new: np.interp(new, x, p)
 
+# %% ../nbs/07a_scores.ipynb #3623cb60
 def histogram(
     s, y,   # (n,) score; (n,) 0 or 1
     bins=10 # of equal mass
@@ -233,7 +251,8 @@ def fit(
     if kind not in MAPS: raise CoreaError(f"unknown map {kind!r}: choose one of {', '.join(MAPS)}")
     s, y = columns(score=scores, correct=correct)
     known = np.isfinite(s)
-    if not known.any(): raise CoreaError(f"{kind} has no score to learn from: give calibration answers with a confidence")
+    if not known.any():
+        raise CoreaError(f"{kind} has no score to learn from: give calibration answers with a confidence")
     learnt = MAPS[kind](s[known], y[known])
     def mapped(x):
         x = np.asarray(x, float)

@@ -19,15 +19,16 @@ from queue import SimpleQueue
 from .answer import messages
 from .core import ARTIFACTS, MODELS, RECORDED, CoreaError, is_recorded
 from .data import VALUES
-from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, at_commit, beginnings, confidence_at, is_hub, piece_seed,
-                            plan, value_logprobs)
+from .generate import (Batch, Completion, Engine, Sampling, TransformersEngine, VLLMEngine, at_commit,
+                            beginnings, confidence_at, is_hub, piece_seed, plan, value_logprobs)
 
 # %% ../nbs/05a_server.ipynb #a677690b
 def api_key() -> str: # "" if there is none
     "The key of the server, from COREA_API_KEY or OPENAI_API_KEY."
     key = (os.environ.get("COREA_API_KEY") or os.environ.get("OPENAI_API_KEY") or "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise CoreaError("the key in COREA_API_KEY or OPENAI_API_KEY has characters that no header can carry: set it again")
+        raise CoreaError("the key in COREA_API_KEY or OPENAI_API_KEY has characters that no header can "
+                         "carry: set it again")
     return key
 
 def one_line(
@@ -45,12 +46,14 @@ def address(
     "The address of a server's endpoints."
     try: u = httpx.URL(url)
     except (TypeError, httpx.InvalidURL): u = httpx.URL("")
-    if u.scheme not in ("http", "https") or not u.host: raise CoreaError(f"{url!r} is no address of a server: give http://host:port")
+    if u.scheme not in ("http", "https") or not u.host:
+        raise CoreaError(f"{url!r} is no address of a server: give http://host:port")
     if u.userinfo or u.query:
-        raise CoreaError(f"the address of {u.host} carries a password or a query: give the bare address, and the key in COREA_API_KEY")
+        raise CoreaError(f"the address of {u.host} carries a password or a query: give the bare address, and "
+                         "the key in COREA_API_KEY")
     return str(u.copy_with(path=u.path.rstrip("/") or "/v1", fragment=None))
 
-# %% ../nbs/05a_server.ipynb #daddd773
+# %% ../nbs/05a_server.ipynb #faae7f11
 RETRY, LONGEST_PAUSE, LARGEST_REPLY = {408, 409, 425, 429}, 30, 2**27    # codes; seconds; bytes
 JITTER, LOG = random.Random(), logging.getLogger(__name__)               # the caller's random state is not ours to use
 
@@ -88,6 +91,7 @@ def error_in(
     if isinstance(code, int) and (code in RETRY or code >= 500): raise Again(f"{code} {said}")
     raise Refused(said)
 
+# %% ../nbs/05a_server.ipynb #daddd773
 class Wire:
     "An OpenAI-compatible address that is asked until it answers."
     def __init__(self,
@@ -96,13 +100,16 @@ class Wire:
         timeout=1800,   # seconds for one answer, its time in the server's queue included
         patience=600,   # seconds from a request's first failure until it gives up
     ):
-        self.url, self.width, self.timeout, self.patience, self.down = address(url), width, timeout, patience, False
+        self.url, self.width, self.timeout, self.patience, self.down = (address(url), width, timeout,
+                                                                        patience, False)
 
     def client(self) -> httpx.AsyncClient: # to be opened by `async with`
         "A pool of connections; the key goes into its headers."
         key, near = api_key(), httpx.URL(self.url).host in ("127.0.0.1", "::1", "localhost")    # where no proxy leads
-        return httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None, connect=10), limits=httpx.Limits(max_connections=self.width),
-                                 headers={"Authorization": f"Bearer {key}"} if key else {}, trust_env=not near)
+        return httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None, connect=10),
+                                 limits=httpx.Limits(max_connections=self.width),
+                                 headers={"Authorization": f"Bearer {key}"} if key else {},
+                                 trust_env=not near)
 
     async def attempt(self,
         client, path, # from `client`; endpoint
@@ -112,16 +119,20 @@ class Wire:
         "One attempt."
         data = bytearray()
         try:
-            async with asyncio.timeout(self.timeout), client.stream("GET" if body is None else "POST", path, json=body) as reply:
+            async with asyncio.timeout(self.timeout), client.stream("GET" if body is None else "POST", path,
+                                                                    json=body) as reply:
                 async for piece in reply.aiter_bytes():
                     data += piece
                     if len(data) > LARGEST_REPLY:
-                        raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower max_tokens or top_logprobs")
+                        raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower "
+                                         "max_tokens or top_logprobs")
         except TimeoutError: raise Again(f"no answer within {self.timeout} s") from None
         except httpx.RequestError as e: raise Again(f"{type(e).__name__}: {one_line(e)}") from None
         code = reply.status_code
         if code == 200:
-            if data.lstrip()[:5] == b"data:": raise CoreaError("it streams though it was not asked to: turn streaming off there, or ask the server behind it")
+            if data.lstrip()[:5] == b"data:":
+                raise CoreaError("it streams though it was not asked to: turn streaming off there, or ask "
+                                 "the server behind it")
             odd = Again     # what is no JSON comes from a gateway that is down
             try:
                 error_in(body := json.loads(data))
@@ -147,12 +158,15 @@ class Wire:
                 self.down = False
                 return found
             except CoreaError as e: raise type(e)(f"{self.url}, asked {what or path}: {e}") from None
-            except Again as e: why, wait, malformed = e, max(e.wait, pause * JITTER.uniform(.5, 1)), malformed + isinstance(e, Malformed)
+            except Again as e:
+                why, wait, malformed = (e, max(e.wait, pause * JITTER.uniform(.5, 1)),
+                                        malformed + isinstance(e, Malformed))
             if malformed > 2: raise CoreaError(f"{self.url}, asked {what or path}: {why}, three times")      # each may have been paid for
             now = time.monotonic()
             first, pause = first or now, min(2*pause, LONGEST_PAUSE)
             if now + wait - first > self.patience:
-                raise CoreaError(f"{self.url} gave no answer to {what or path} for {now - first:.0f} s (at last {why}): "
+                raise CoreaError(f"{self.url} gave no answer to {what or path} for {now - first:.0f} "
+                                 f"s (at last {why}): "
                                  "see to the server and run again, or give more patience")
             if not self.down: LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
             self.down = True
@@ -160,7 +174,8 @@ class Wire:
 
     async def models(self) -> dict: # name -> what the server tells of it
         "The models that are served."
-        def read(reply): return {m["id"]: dict(m) for m in (reply if isinstance(reply, list) else reply["data"])}      # some list them bare
+        def read(reply):
+            return {m["id"]: dict(m) for m in (reply if isinstance(reply, list) else reply["data"])}      # some list them bare
         async with self.client() as client: return await self.ask(client, "models", None, read)
 
 # %% ../nbs/05a_server.ipynb #aa8a544f
@@ -177,16 +192,19 @@ def read_chat(
     "A completion from a chat server's answer."
     if not reply["choices"]: raise Refused("an answer without choices: a filter may have taken it")
     if not isinstance(usage := reply.get("usage"), dict):
-        raise CoreaError("an answer without usage, so that its tokens cannot be counted: let the server tell it")
+        raise CoreaError("an answer without usage, so that its tokens cannot be counted: let "
+                         "the server tell it")
     choice = reply["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     at = confidence_at([t["token"] for t in tokens])
-    tops = {t["token"]: float(t["logprob"]) for t in tokens[at].get("top_logprobs") or []} if at and at < len(tokens) else {}
+    tops = ({t["token"]: float(t["logprob"]) for t in tokens[at].get("top_logprobs") or []} if at
+            and at < len(tokens) else {})
     text = choice["message"]["content"] or ""
     if not isinstance(text, str): raise TypeError("content is no text")
     text = whole_text(text)
     return Completion(index, sample, text, (), tuple(float(t["logprob"]) for t in tokens),
-                      int(usage["prompt_tokens"]), int(usage["completion_tokens"]), str(choice["finish_reason"]),
+                      int(usage["prompt_tokens"]), int(usage["completion_tokens"]),
+                      str(choice["finish_reason"]),
                       {v: tops[v] for v in VALUES} if tops.keys() >= set(VALUES) else None)
 
 # %% ../nbs/05a_server.ipynb #c29dcfc9
@@ -215,7 +233,8 @@ class ServerEngine(Engine):
                 served = {}     # not every server lists its models
         if model is None and len(served) == 1: [model] = served
         if model is None or model not in served and any(m.get("owned_by") == "vllm" for m in served.values()):
-            raise CoreaError(f"{self.wire.url} serves no model {model!r}: give model=, one of {one_line(', '.join(sorted(served)))}")
+            raise CoreaError(f"{self.wire.url} serves no model {model!r}: give model=, one of "
+                             f"{one_line(', '.join(sorted(served)))}")
         about = served.get(model, {})       # it may know a name that it does not list
         self.model, owner, self.most_tokens = model, about.get("owned_by"), "max_tokens"
         self.neutral, name = NEUTRAL if tokenizer or owner == "vllm" else {}, f"server {owner} {model}"
@@ -223,7 +242,9 @@ class ServerEngine(Engine):
         if tokenizer is None: return
         from transformers import AutoConfig, AutoTokenizer
         source, commit = at_commit(tokenizer)
-        try: own, config = AutoTokenizer.from_pretrained(source, **commit), AutoConfig.from_pretrained(source, **commit)
+        try:
+            own, config = (AutoTokenizer.from_pretrained(source, **commit),
+                           AutoConfig.from_pretrained(source, **commit))
         except Exception as e:
             raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({one_line(e)}): give a checkpoint, "
                              "or none for the chat endpoint") from e
@@ -233,11 +254,14 @@ class ServerEngine(Engine):
     def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
         "Answer every question `n` times, as every engine; in chat mode the server renders and measures the prompts."
         for i, q in enumerate(questions):
-            if isinstance(q, str) and whole_text(q) != q: raise CoreaError(f"question {i} ({one_line(whole_text(q), 60)!r}) holds half a character: mend it")
+            if isinstance(q, str) and whole_text(q) != q:
+                raise CoreaError(f"question {i} ({one_line(whole_text(q), 60)!r}) holds half a "
+                                 "character: mend it")
         if self.tokenizer: return super().generate(questions, sampling, n, seed, done, progress, begun)
         begun = beginnings(questions, begun)
         if any(begun) and not self.neutral:
-            raise CoreaError(f"{self.wire.url} is not vLLM's, and other chat servers go on with no begun answer: give tokenizer=, or leave begun out")
+            raise CoreaError(f"{self.wire.url} is not vLLM's, and other chat servers go on with no begun "
+                             "answer: give tokenizer=, or leave begun out")
         talk = [messages(q) + [dict(role="assistant", content=b)] * bool(b) for q, b in zip(questions, begun)]
         return self._stream(talk, sampling, n, seed, set(done), progress)
 
@@ -247,11 +271,13 @@ class ServerEngine(Engine):
         have, todo = sum(key in done for key in rows), (key for key in rows if key not in done)
         ready, flying, failed, refused, given = SimpleQueue(), set(), None, [], 0
         with (tqdm(total=len(rows), initial=have, unit="answer", disable=not progress) as bar,
-              start_blocking_portal() as portal, portal.wrap_async_context_manager(self.wire.client()) as client):
+              start_blocking_portal() as portal,
+              portal.wrap_async_context_manager(self.wire.client()) as client):
             try:
                 while True:
                     for key in islice(todo, 0 if failed else self.batch_size - len(flying)):
-                        flying.add(asked := portal.start_task_soon(self._answer, client, key, prompts[key[0]], sampling, piece_seed(seed, key)))
+                        flying.add(asked := portal.start_task_soon(self._answer, client, key, prompts[key[0]],
+                                                                   sampling, piece_seed(seed, key)))
                         asked.add_done_callback(ready.put)
                     if not flying: break
                     flying.remove(answer := ready.get())
@@ -265,7 +291,9 @@ class ServerEngine(Engine):
             finally:
                 for asked in flying: asked.cancel()    # whoever walks away pays for no more
         if failed: raise failed
-        if refused: raise CoreaError(f"{refused[0]} ({len(refused)} of {len(rows) - have} answers refused; all others are there)")
+        if refused:
+            raise CoreaError(f"{refused[0]} ({len(refused)} of {len(rows) - have} answers refused; "
+                             "all others are there)")
 
     async def _answer(self, client, key, prompt, sampling, seed):
         what = f"question {key[0]}"
@@ -275,19 +303,25 @@ class ServerEngine(Engine):
         if not self.tokenizer:
             if sampling.stop: body |= dict(stop=list(sampling.stop))    # a chat cuts all that it stops at, so it goes on beyond `until`
             scores = {} if self.top_logprobs is None else dict(logprobs=True, top_logprobs=self.top_logprobs)
-            if prompt[-1]["role"] == "assistant": scores |= dict(continue_final_message=True, add_generation_prompt=False)
+            if prompt[-1]["role"] == "assistant":
+                scores |= dict(continue_final_message=True, add_generation_prompt=False)
             body |= scores | dict(messages=prompt)
-            try: return await self.wire.ask(client, "chat/completions", body, lambda r: read_chat(r, *key), what)
+            try:
+                return await self.wire.ask(client, "chat/completions", body, lambda r: read_chat(r, *key),
+                                           what)
             except Refused as e:
                 if (newer := "max_completion_tokens") not in str(e) or newer in body: raise
                 self.most_tokens = newer        # OpenAI's newer models know this name only
                 del body["max_tokens"]
-            return await self.wire.ask(client, "chat/completions", body | {newer: sampling.max_tokens}, lambda r: read_chat(r, *key), what)
+            return await self.wire.ask(client, "chat/completions", body | {newer: sampling.max_tokens},
+                                       lambda r: read_chat(r, *key), what)
 
         def read(reply):
             choice = reply["choices"][0]
-            if choice.get("token_ids") is None: raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
-            scores = [float(lp) for lp, _ in zip(choice["logprobs"]["token_logprobs"], choice["token_ids"], strict=True)]
+            if choice.get("token_ids") is None:
+                raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
+            scores = [float(lp) for lp, _ in zip(choice["logprobs"]["token_logprobs"], choice["token_ids"],
+                                                 strict=True)]
             rows = Batch(self, [prompt], [key], [choice["token_ids"]], sampling)
             return rows, scores[:len(rows.ids[0])]
         body |= dict(prompt=prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(self.ends))
@@ -299,15 +333,19 @@ class ServerEngine(Engine):
 
     async def _values(self, client, context, what):
         nodes = sorted({p[:j] for p in self.paths.values() for j in range(len(p))})
-        wanted, asked = sorted({t for p in self.paths.values() for t in p}), [[*context, *node] for node in nodes]
+        wanted, asked = (sorted({t for p in self.paths.values() for t in p}),
+                         [[*context, *node] for node in nodes])
         def read(reply):
             choices = sorted(reply["choices"], key=lambda c: c["index"])
-            return {tuple(a): {int(t.removeprefix("token_id:")): float(lp) for t, lp in c["logprobs"]["top_logprobs"][0].items()}
+            return {tuple(a): {int(t.removeprefix("token_id:")): float(lp)
+                               for t, lp in c["logprobs"]["top_logprobs"][0].items()}
                     for a, c in zip(asked, choices, strict=True)}
         known = await self.wire.ask(client, "completions", self.neutral | dict(
-            model=self.model, prompt=asked, max_tokens=1, temperature=0, logprobs=20, logprob_token_ids=wanted,
-            return_tokens_as_token_ids=True), read, what)
-        try: return value_logprobs(self.paths, [context], lambda contexts, _: [known[tuple(c)] for c in contexts])[0]
+            model=self.model, prompt=asked, max_tokens=1, temperature=0, logprobs=20,
+            logprob_token_ids=wanted, return_tokens_as_token_ids=True), read, what)
+        try:
+            return value_logprobs(self.paths, [context],
+                                  lambda contexts, _: [known[tuple(c)] for c in contexts])[0]
         except KeyError: return None    # a vLLM from before logprob_token_ids tells of its twenty likeliest only
 
 # %% ../nbs/05a_server.ipynb #ac8d1152
@@ -343,20 +381,25 @@ def vllm_server(
     log = Path(log or ARTIFACTS/f"vllm-server-{port}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     options = dict(model=path, host="127.0.0.1", port=port, generation_config="vllm") | options
-    flags = [x for k, v in options.items() for x in (["--" + k.replace("_", "-")] + ([] if v is True else [str(v)]))]
+    flags = [x for k, v in options.items()
+             for x in (["--" + k.replace("_", "-")] + ([] if v is True else [str(v)]))]
     command = [str(python or sys.executable), "-m", "vllm.entrypoints.openai.api_server", *flags]
     with open(log, "wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   start_new_session=True,
                                    env=dict(VLLM_CPU_KVCACHE_SPACE="1") | os.environ)    # GiB; only the CPU build reads it
     try:
         end = time.monotonic() + patience
         while True:
             dead, late = process.poll() is not None, time.monotonic() > end
             try:
-                if not dead and httpx.get(f"http://127.0.0.1:{port}/health", timeout=5, trust_env=False).status_code == 200: break
+                if not dead and httpx.get(f"http://127.0.0.1:{port}/health", timeout=5,
+                                          trust_env=False).status_code == 200:
+                    break
             except httpx.TransportError: pass
             if dead or late:
-                raise CoreaError(f"vLLM's server {'ended' if dead else f'is not up after {patience} s'}; {log} ends with: "
+                raise CoreaError(f"vLLM's server {'ended' if dead else f'is not up after {patience} s'}; "
+                                 f"{log} ends with: "
                                  + one_line(log.read_bytes()[-4000:].decode(errors="replace"), 4000)[-400:])
             time.sleep(.2)
         yield f"http://127.0.0.1:{port}"
@@ -372,12 +415,16 @@ def engine_for(
     "The engine that a configuration wants for a model."
     if llm and cfg.llm_server:
         name, folder = str(path), Path(path).is_dir()
-        return ServerEngine(cfg.llm_server, None if folder else name, name if folder or is_hub(name) else None, cfg.batch_size, **kw)
+        return ServerEngine(cfg.llm_server, None if folder else name, name if folder or is_hub(name)
+                            else None, cfg.batch_size, **kw)
     if is_recorded(path):
         if not llm: raise CoreaError(f"{path} is a large model out of its records: it can be llm, not slm")
         own = MODELS/cfg.slm if (MODELS/cfg.slm).is_dir() else cfg.slm  # whose tokens are counted
-        return import_module("corea.recorded_engine").RecordedEngine(path, **dict(tokenizer=own, batch_size=cfg.batch_size) | kw)
+        return import_module("corea.recorded_engine").RecordedEngine(path,
+                                                                     **dict(tokenizer=own, batch_size=cfg.batch_size) | kw)
     if cfg.engine == "vllm":
         kind = dict(dtype=cfg.precision) if cfg.precision else {}
-        return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel) | kind | kw)
-    return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, precision=cfg.precision, sift=cfg.sift, **kw)
+        return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel)
+                          | kind | kw)
+    return TransformersEngine(path, batch_size=cfg.batch_size, device=cfg.device, precision=cfg.precision,
+                              sift=cfg.sift, **kw)

@@ -32,7 +32,8 @@ def priced_tau(
     worth                     # of a right answer, in input tokens of the SLM
 ) -> float: # the lowest of the best
     "The threshold at which the price of the LLM and that of wrong answers are least together."
-    if not 0 <= worth < np.inf: raise CoreaError(f"worth is {worth!r}: give what a right answer is worth in input tokens of the SLM")
+    if not 0 <= worth < np.inf:
+        raise CoreaError(f"worth is {worth!r}: give what a right answer is worth in input tokens of the SLM")
     s = calibration_scores(score, "priced_tau")
     taus = np.r_[0, np.unique(s[~np.isnan(s)]), TOP]
     c = deferral_curve(s, slm_correct, llm_correct, 0 * s.astype(bool), llm_cost, taus)
@@ -47,16 +48,18 @@ def losses(
     kind="net"                # or "harm"
 ) -> np.ndarray: # (questions, thresholds), in [-1, 1], or [0, 1] for harm
     "Accuracy that a cascade loses against the LLM alone, question by question."
-    s, slm, llm = columns(score=calibration_scores(score, "losses"), slm_correct=slm_correct, llm_correct=llm_correct)
+    s, slm, llm = columns(score=calibration_scores(score, "losses"), slm_correct=slm_correct,
+                          llm_correct=llm_correct)
     if kind not in ("net", "harm"): raise CoreaError(f"unknown loss {kind!r}: choose net or harm")
     kept = s[:, None] >= np.asarray(taus)
     lost = kept * ((llm - slm) if kind == "net" else np.maximum(llm - slm, 0))[:, None]
-    q = np.arange(len(s)) if question_ids is None else np.unique(named_rows(question_ids, len(s)), return_inverse=True)[1]
+    q = (np.arange(len(s)) if question_ids is None else np.unique(named_rows(question_ids, len(s)),
+                                                                  return_inverse=True)[1])
     out = np.zeros((q.max() + 1, lost.shape[1]))
     np.add.at(out, q, lost)
     return out / np.bincount(q)[:, None]
 
-# %% ../nbs/08b_thresholds.ipynb #c1bdfda7
+# %% ../nbs/08b_thresholds.ipynb #66ddbb9a
 STAKES = np.array([0.2, 0.7, 0.9])    # shares of the highest stake that cannot ruin; high, because most questions lose nothing
 
 def hoeffding_bentkus(
@@ -68,7 +71,8 @@ def hoeffding_bentkus(
     mean = np.clip(weights @ x / n, 0, 1)
     low = np.minimum(mean, alpha)
     with np.errstate(divide="ignore", invalid="ignore"):
-        kl = np.where(low > 0, low * np.log(low / alpha), 0) + np.where(low < 1, (1 - low) * np.log((1 - low) / (1 - alpha)), 0)
+        kl = (np.where(low > 0, low * np.log(low / alpha), 0)
+              + np.where(low < 1, (1 - low) * np.log((1 - low) / (1 - alpha)), 0))
     return np.minimum(1, np.minimum(np.exp(-n * kl), np.e * binom.cdf(np.ceil(n * mean - 1e-9), n, alpha)))
 
 def betting(
@@ -81,6 +85,7 @@ def betting(
     capital = (weights.astype(float) @ won.reshape(len(x), -1)).reshape(-1, x.shape[1], len(STAKES))
     return np.minimum(1, np.exp(-(np.logaddexp.reduce(capital, -1) - np.log(len(STAKES)))))
 
+# %% ../nbs/08b_thresholds.ipynb #c1bdfda7
 TESTS = dict(betting=betting, hoeffding_bentkus=hoeffding_bentkus)
 
 def p_values(
@@ -93,7 +98,8 @@ def p_values(
     "How surprising the losses were if the true loss exceeded alpha."
     if test not in TESTS: raise CoreaError(f"unknown test {test!r}: choose one of {', '.join(TESTS)}")
     if not 0 < alpha < 1: raise CoreaError(f"alpha is {alpha!r}: give a loss between 0 and 1")
-    if kind == "harm" and (x < 0).any(): raise CoreaError("harm is never below 0, these losses are: give kind='net'")
+    if kind == "harm" and (x < 0).any():
+        raise CoreaError("harm is never below 0, these losses are: give kind='net'")
     if kind == "net": x, alpha = (x + 1) / 2, (alpha + 1) / 2
     p = TESTS[test](x, alpha, np.ones((1, len(x))) if weights is None else np.asarray(weights))
     return p[0] if weights is None else p
@@ -113,7 +119,8 @@ def safe_last(
     "Thresholds to walk down."
     taus = np.asarray(taus, float)
     if taus.ndim != 1 or not len(taus) or (np.diff(taus) <= 0).any() or taus[-1] != TOP:
-        raise CoreaError(f"taus must rise and end at {TOP}, where everything is deferred: give such a grid, as corea.cascade.TAUS")
+        raise CoreaError(f"taus must rise and end at {TOP}, where everything is deferred: give such a grid, "
+                         "as corea.cascade.TAUS")
     return taus
 
 # %% ../nbs/08b_thresholds.ipynb #3e35a7a5
@@ -128,7 +135,8 @@ def guaranteed_tau(
     "The lowest threshold on the way down that loses at most alpha, with probability 1 - delta."
     if not 0 < delta < 1: raise CoreaError(f"delta is {delta!r}: give a probability between 0 and 1")
     taus = safe_last(taus)
-    return check_tau(float(taus[walk(p_values(losses(score, slm_correct, llm_correct, question_ids, taus, kind), alpha, test, kind=kind) <= delta)]))
+    return check_tau(float(taus[walk(p_values(losses(score, slm_correct, llm_correct, question_ids, taus,
+                                                     kind), alpha, test, kind=kind) <= delta)]))
 
 # %% ../nbs/08b_thresholds.ipynb #c9253b06
 def controlled(
@@ -149,7 +157,8 @@ def expected_tau(
 ) -> float: # 1.1, which defers everything, if there are too few questions
     "The lowest threshold that loses at most alpha in expectation."
     taus = safe_last(taus)
-    return check_tau(float(taus[walk(controlled(losses(score, slm_correct, llm_correct, question_ids, taus, "harm"), alpha))]))
+    return check_tau(float(taus[walk(controlled(losses(score, slm_correct, llm_correct, question_ids, taus,
+                                                       "harm"), alpha))]))
 
 # %% ../nbs/08b_thresholds.ipynb #3049dd2f
 def rehearse(

@@ -25,8 +25,8 @@ def grpo_rows(
 ): # a `datasets.Dataset` with prompt, question, gold, kind, question_id
     "Questions in the form of TRL's GRPO trainer."
     from datasets import Dataset
-    return Dataset.from_list([dict(prompt=messages(q["question"]), question=q["question"], gold=q["gold"], kind=q["kind"],
-                                   question_id=q["id"]) for q in questions])
+    return Dataset.from_list([dict(prompt=messages(q["question"]), question=q["question"], gold=q["gold"],
+                                   kind=q["kind"], question_id=q["id"]) for q in questions])
 
 # %% ../nbs/06_trainer.ipynb #848080b3
 def grpo_config(
@@ -43,17 +43,18 @@ def grpo_config(
     floor = {"min_lr_rate": cfg.lr_floor} if cfg.lr_schedule == "cosine_with_min_lr" else None
     return GRPOConfig(
         output_dir=str(out), seed=seed, data_seed=seed, max_steps=cfg.steps * cfg.updates_per_step,
-        num_generations=cfg.rollouts, per_device_train_batch_size=cut.rows, gradient_accumulation_steps=cut.passes,
-        steps_per_generation=cfg.updates_per_step * cut.passes, num_iterations=1, temperature=cfg.rollout_temperature, top_p=1.0, top_k=0,
+        num_generations=cfg.rollouts, per_device_train_batch_size=cut.rows,
+        gradient_accumulation_steps=cut.passes, steps_per_generation=cfg.updates_per_step * cut.passes,
+        num_iterations=1, temperature=cfg.rollout_temperature, top_p=1.0, top_k=0,
         max_completion_length=cfg.max_completion, mask_truncated_completions=False,
         learning_rate=cfg.lr, adam_beta2=cfg.adam_beta2, weight_decay=0.0, lr_scheduler_type=cfg.lr_schedule,
-        lr_scheduler_kwargs=floor, warmup_steps=cfg.warmup_steps * cfg.updates_per_step, max_grad_norm=cfg.max_grad_norm,
-        epsilon=cfg.clip, beta=cfg.kl, use_bias_correction_kl=False, entropy_coef=cfg.entropy,
-        loss_type=cfg.loss_type, scale_rewards=cfg.scale_rewards, disable_dropout=True,
-        gradient_checkpointing=cfg.device == "cuda" and not cfg.share_prompts, save_strategy="steps",
-        save_steps=cfg.save_every * cfg.updates_per_step, save_total_limit=2, logging_steps=cfg.updates_per_step,
-        logging_first_step=False, report_to=cfg.report_to, disable_tqdm=True, dataloader_num_workers=0, log_level="error",
-        **accelerate_settings(cfg), **vllm)
+        lr_scheduler_kwargs=floor, warmup_steps=cfg.warmup_steps * cfg.updates_per_step,
+        max_grad_norm=cfg.max_grad_norm, epsilon=cfg.clip, beta=cfg.kl, use_bias_correction_kl=False,
+        entropy_coef=cfg.entropy, loss_type=cfg.loss_type, scale_rewards=cfg.scale_rewards,
+        disable_dropout=True, gradient_checkpointing=cfg.device == "cuda" and not cfg.share_prompts,
+        save_strategy="steps", save_steps=cfg.save_every * cfg.updates_per_step, save_total_limit=2,
+        logging_steps=cfg.updates_per_step, logging_first_step=False, report_to=cfg.report_to,
+        disable_tqdm=True, dataloader_num_workers=0, log_level="error", **accelerate_settings(cfg), **vllm)
 
 # %% ../nbs/06_trainer.ipynb #dac95af5
 def confidence_tokens(
@@ -76,7 +77,9 @@ def group_advantages(
     from trl.trainer.utils import nanstd
     groups = rewards.view(-1, N)
     centred = groups - groups.nanmean(1, keepdim=True)
-    if scale != "none": centred = centred / ((nanstd(groups, 1, keepdim=True) if scale == "group" else nanstd(rewards)) + 1e-4)
+    if scale != "none":
+        centred = (centred / ((nanstd(groups, 1, keepdim=True) if scale == "group" else nanstd(rewards))
+                              + 1e-4))
     return centred.view(-1)
 
 def decoupled_advantages(
@@ -85,7 +88,8 @@ def decoupled_advantages(
     N, scale # as in `group_advantages`
 ) -> tuple: # two tensors (n,): for the tokens of the confidence, the second; for all others, the first
     "One advantage for the reasoning and another for the confidence."
-    return group_advantages((rewards * weights)[:, :-1].sum(1), N, scale), weights[-1] * group_advantages(rewards[:, -1], N, scale)
+    return (group_advantages((rewards * weights)[:, :-1].sum(1), N, scale),
+            weights[-1] * group_advantages(rewards[:, -1], N, scale))
 
 # %% ../nbs/06_trainer.ipynb #0a5e7c11
 class Writer:
@@ -116,9 +120,11 @@ class Writer:
                 for name, p in policy.named_parameters(): own[name].copy_(p)
                 return self.copy
             from peft.tuners.tuners_utils import BaseTunerLayer
-            layers = {f"{name}.weight": x for name, x in policy.get_base_model().named_modules() if isinstance(x, BaseTunerLayer)}
+            layers = {f"{name}.weight": x for name, x in policy.get_base_model().named_modules()
+                      if isinstance(x, BaseTunerLayer)}
             if not self.base: self.base = self.whole(layers, policy.device)
-            for name, layer in layers.items(): own[name].copy_(self.base[name] + layer.get_delta_weight("default").float())
+            for name, layer in layers.items():
+                own[name].copy_(self.base[name] + layer.get_delta_weight("default").float())
         return self.copy
 
     def __call__(self,
@@ -127,20 +133,24 @@ class Writer:
         "What TRL calls for a batch."
         cfg, tokenizer, model = self.cfg, trainer.processing_class, self.model(trainer)
         ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
-        ends, how = end_ids(tokenizer, model.config), Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion)
+        ends, how = (end_ids(tokenizer, model.config),
+                     Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion))
         place = [trainer.state.global_step, trainer.accelerator.process_index]
-        parts = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id, sift=cfg.sift)
+        parts = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id,
+                            sift=cfg.sift)
         rows = in_order(parts, lambda part: part.rows)
-        return dict(prompt_ids=ids, completion_ids=[finish(row, tokenizer.decode, ends)[0] for row in rows], logprobs=None)
+        return dict(prompt_ids=ids, completion_ids=[finish(row, tokenizer.decode, ends)[0] for row in rows],
+                    logprobs=None)
 
-# %% ../nbs/06_trainer.ipynb #d1b5da8a
+# %% ../nbs/06_trainer.ipynb #2c05865a
 def by_length(
     parts, # of one mini-batch, as TRL cuts it: dicts of tensors
     groups=False # keep rows with the same prompt together
 ) -> list: # the same rows in as many parts, the shortest first, without columns of padding alone
     "Rows of like length beside each other."
     import torch
-    rows = {k: torch.cat([p[k] for p in parts]) for k, v in parts[0].items() if torch.is_tensor(v) and v.dim()}
+    rows = {k: torch.cat([p[k] for p in parts]) for k, v in parts[0].items() if torch.is_tensor(v)
+            and v.dim()}
     prompt, reply = (rows[k].sum(1) for k in ("prompt_mask", "completion_mask"))
     order = (prompt + reply).argsort(stable=True)
     if groups:
@@ -150,7 +160,9 @@ def by_length(
     width, out = rows["completion_mask"].shape[1], []
     for part, at in zip(parts, order.chunk(len(parts))):
         p, c = int(prompt[at].max()), int(reply[at].max())
-        def cut(k, v): return v[:, -p:] if k.startswith("prompt") else v[:, :c] if v.dim() == 2 and v.shape[1] == width else v
+        def cut(k, v):
+            return (v[:, -p:] if k.startswith("prompt") else v[:, :c] if v.dim() == 2 and v.shape[1] == width
+                    else v)
         out.append(part | {k: cut(k, v[at]) for k, v in rows.items()})
     return out
 
@@ -164,9 +176,11 @@ def after_prompts(
     read = read_prompts(model, input_ids[:, :last + 1], attention_mask[:, :last + 1])
     labels, begin = input_ids.masked_fill(attention_mask == 0, -100), last if read else 0
     labels[:, :last + 1] = -100
-    return model(input_ids=input_ids[:, begin:], attention_mask=attention_mask, past_key_values=read, labels=labels[:, begin:],
+    return model(input_ids=input_ids[:, begin:], attention_mask=attention_mask, past_key_values=read,
+                 labels=labels[:, begin:],
                  position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0)[:, begin:], fused_lm_head=True)
 
+# %% ../nbs/06_trainer.ipynb #d1b5da8a
 @lru_cache
 def trainer_class() -> type: # a subclass of `GRPOTrainer`
     "TRL's trainer, true to the mini-batch in every layout, with advantages per token for decoupled methods."
@@ -180,13 +194,17 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
             return self._rewards
 
         def _generate_and_score_completions(self, inputs):
-            out, term = super()._generate_and_score_completions(inputs), getattr(self.reward_funcs[-1], "term", None)
+            out, term = (super()._generate_and_score_completions(inputs),
+                         getattr(self.reward_funcs[-1], "term", None))
             if term and term.decoupled:
                 ids, mask = out["completion_ids"], out["completion_mask"].bool()
-                own = slice(self.accelerator.process_index * len(ids), (self.accelerator.process_index + 1) * len(ids))
+                own = slice(self.accelerator.process_index * len(ids),
+                            (self.accelerator.process_index + 1) * len(ids))
                 weights = self.reward_weights.to(ids.device, copy=True)
-                if term.rising and self.scale_rewards != "none": weights[-1] *= self.state.global_step / self.state.max_steps
-                rest, said = decoupled_advantages(self._rewards, weights, self.num_generations, self.scale_rewards)
+                if term.rising and self.scale_rewards != "none":
+                    weights[-1] *= self.state.global_step / self.state.max_steps
+                rest, said = decoupled_advantages(self._rewards, weights, self.num_generations,
+                                                  self.scale_rewards)
                 out["advantages"] = rest[own, None].repeat(1, ids.shape[1])
                 for row, there, advantage, to in zip(ids, mask, said[own], out["advantages"]):
                     to[confidence_tokens(row[there].tolist(), self.processing_class)] = advantage
@@ -199,21 +217,27 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
                 passes = self.args.gradient_accumulation_steps
                 if passes > 1:
                     parts = self._buffered_inputs
-                    self._buffered_inputs = [b for i in range(0, len(parts), passes) for b in by_length(parts[i:i+passes], self.shares_prompts)]
+                    self._buffered_inputs = [b for i in range(0, len(parts), passes)
+                                             for b in by_length(parts[i:i+passes], self.shares_prompts)]
                     inputs = self._buffered_inputs[self._step % len(parts)]
                 own = torch.stack([b["completion_mask"].sum() for b in self._buffered_inputs])
                 whole = self.accelerator.reduce(own.view(-1, passes).sum(1), "sum")
                 for i, b in enumerate(self._buffered_inputs):
-                    b["share"] = own[i].item() * passes * self.accelerator.num_processes / whole[i // passes].item()
+                    b["share"] = (own[i].item() * passes * self.accelerator.num_processes
+                                  / whole[i // passes].item())
             return inputs
 
-        def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, **more):
+        def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep,
+                                               batch_size=None, **more):
             if not self.shares_prompts:
-                return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask, logits_to_keep, batch_size, **more)
+                return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask,
+                                                                  logits_to_keep, batch_size, **more)
             parts = zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)))
-            with self.accelerator.autocast(): out = [after_prompts(model, *part, logits_to_keep) for part in parts]
+            with self.accelerator.autocast():
+                out = [after_prompts(model, *part, logits_to_keep) for part in parts]
             import torch
-            whole = lambda pieces: torch.cat([x[:, -logits_to_keep:] for x in pieces]) if pieces[0] is not None else None    # the reference tells no entropy
+            whole = lambda pieces: torch.cat([x[:, -logits_to_keep:]
+                                              for x in pieces]) if pieces[0] is not None else None    # the reference tells no entropy
             return whole([o.log_probs for o in out]), whole([o.entropy for o in out]), None
 
         def _compute_loss(self, model, inputs):
@@ -228,11 +252,13 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
                 state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
     return Trainer
 
-# %% ../nbs/06_trainer.ipynb #82b95ccf
-LOG = {"reward": "reward", "rewards/correctness/mean": "reward_correctness", "rewards/format/mean": "reward_format",
-       "rewards/confidence/mean": "reward_confidence", "pass_at_1": "pass_at_1", "ece": "ece", "auroc": "auroc",
-       "output_ratio": "output_ratio", "unevaluated": "unevaluated", "mean_confidence": "mean_confidence", "completions/mean_length": "mean_length",
-       "entropy": "entropy", "frac_reward_zero_std": "frac_zero_std", "kl": "kl", "learning_rate": "lr",
+# %% ../nbs/06_trainer.ipynb #491322dd
+LOG = {"reward": "reward", "rewards/correctness/mean": "reward_correctness",
+       "rewards/format/mean": "reward_format", "rewards/confidence/mean": "reward_confidence",
+       "pass_at_1": "pass_at_1", "ece": "ece", "auroc": "auroc", "output_ratio": "output_ratio",
+       "unevaluated": "unevaluated", "mean_confidence": "mean_confidence",
+       "completions/mean_length": "mean_length", "entropy": "entropy",
+       "frac_reward_zero_std": "frac_zero_std", "kl": "kl", "learning_rate": "lr",
        "grad_norm": "grad_norm", "loss": "loss"}
 
 def show(
@@ -245,24 +271,28 @@ def show(
 class AtEnd(Exception):
     "Nothing is left to train."
 
+# %% ../nbs/06_trainer.ipynb #82b95ccf
 class Journal(TrainerCallback):
     "Writes the log, keeps snapshots of the weights, and marks checkpoints as whole."
     trainer = None      # set once there is one
     def __init__(self, cfg, out, bar=None, start=None):
-        self.cfg, self.out, self.bar, self.start, self.path = cfg, Path(out), bar, start, Path(out)/"train.jsonl"
+        self.cfg, self.out, self.bar, self.start, self.path = (cfg, Path(out), bar, start,
+                                                               Path(out)/"train.jsonl")
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step >= state.max_steps: raise AtEnd     # TRL would take one step more
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "reward" not in (logs or {}) or not state.is_world_process_zero: return
-        row = {"step": state.global_step // self.cfg.updates_per_step} | {name: logs[key] for key, name in LOG.items() if key in logs}
+        row = ({"step": state.global_step // self.cfg.updates_per_step}
+               | {name: logs[key] for key, name in LOG.items() if key in logs})
         append_records(self.path, [row])
         if self.bar is not None: show(self.bar, row)
 
     def on_step_end(self, args, state, control, **kwargs):
         step, rest = divmod(state.global_step, self.cfg.updates_per_step)
-        if not rest and step in self.cfg.snapshots: save_whole(self.trainer, self.cfg, self.start, self.out/f"step-{step:04d}")
+        if not rest and step in self.cfg.snapshots:
+            save_whole(self.trainer, self.cfg, self.start, self.out/f"step-{step:04d}")
 
     def on_save(self, args, state, control, **kwargs):
         self.trainer.accelerator.wait_for_everyone()
@@ -311,11 +341,15 @@ def find_model(
     if is_recorded(name) or not is_hub(name): return str(name)
     from huggingface_hub import snapshot_download
     repo, _, commit = name.partition("@")
-    try: return snapshot_download(repo, revision=commit or None, allow_patterns=["*.json", "*.jinja", "merges.txt", *(["*.safetensors"] if weights else [])])
+    try:
+        return snapshot_download(repo, revision=commit or None,
+                                 allow_patterns=["*.json", "*.jinja", "merges.txt",
+                                                 *(["*.safetensors"] if weights else [])])
     except Exception as e:      # whatever the network or the hub may raise
-        raise CoreaError(f"could not fetch {name} from the hub ({type(e).__name__}): check the name and the network, or give a folder") from e
+        raise CoreaError(f"could not fetch {name} from the hub ({type(e).__name__}): check the name and the "
+                         "network, or give a folder") from e
 
-# %% ../nbs/06_trainer.ipynb #71cb97aa
+# %% ../nbs/06_trainer.ipynb #e1697735
 def save_whole(
     trainer,    # in every process
     cfg, start, # configuration; the model that training began with
@@ -332,13 +366,16 @@ def save_whole(
         if zero3: set_hf_deepspeed_config(zero3)
         if cfg.lora:
             from peft import get_peft_model
-            model, state = get_peft_model(model, adapters(cfg.lora)), {k: v for k, v in state.items() if "lora_" in k}
-        if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k or not cfg.lora} - state.keys()):
+            model, state = (get_peft_model(model, adapters(cfg.lora)),
+                            {k: v for k, v in state.items() if "lora_" in k})
+        if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k
+                           or not cfg.lora} - state.keys()):
             raise CoreaError(f"cannot save {path}: {lost[0]} is not among the weights that were gathered")
         model.load_state_dict(state, strict=False)
         if cfg.lora: model = model.merge_and_unload()
     if trainer.is_world_process_zero(): save_model(model, trainer.processing_class, path)
 
+# %% ../nbs/06_trainer.ipynb #71cb97aa
 def train_part(
     job,     # path of the job's file; its folder is the run's
     bar=None # to be moved, in the first process
@@ -348,7 +385,8 @@ def train_part(
     job, out = json.loads(Path(job).read_text(encoding="utf-8")), Path(job).parent
     cfg = Config(**thawed(job["cfg"]))
     args = grpo_config(cfg, job["seed"], out)
-    if cfg.processes > 1 and cfg.device == "cpu": torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
+    if cfg.processes > 1 and cfg.device == "cpu":
+        torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
     rewards = make_rewards(job["method"])
     args.reward_weights = list(cfg.reward_weights[:len(rewards)])
     if cfg.processes == 1: args._n_gpu = min(1, args.n_gpu)     # else every card in sight would be given a share of each batch
@@ -357,17 +395,22 @@ def train_part(
     if cfg.lora and cfg.device == "cuda" and cfg.precision != "float32": policy = policy.to(torch.bfloat16)
     if cfg.rollouts_by == "colocate":
         room = min(cards())
-        args.vllm_gpu_memory_utilization = vllm_memory(policy.num_parameters(), cfg.tensor_parallel, room) / room
+        args.vllm_gpu_memory_utilization = (vllm_memory(policy.num_parameters(), cfg.tensor_parallel,
+                                                        room) / room)
     set_seed(job["seed"])
     journal = Journal(cfg, out, bar, job["start"])
-    trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args, train_dataset=grpo_rows(job["questions"]),
-                                                processing_class=tokenizer, callbacks=[journal], peft_config=adapters(cfg.lora),
-                                                rollout_func=Writer(cfg, job["start"], job["seed"]) if cfg.rollouts_by == "engine" else None)
+    trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args,
+                                                train_dataset=grpo_rows(job["questions"]),
+                                                processing_class=tokenizer, callbacks=[journal],
+                                                peft_config=adapters(cfg.lora),
+                                                rollout_func=Writer(cfg, job["start"], job["seed"])
+                                                if cfg.rollouts_by == "engine" else None)
     trainer.shares_prompts = cfg.share_prompts
     trainer.remove_callback(PrinterCallback)
     if checkpoint := job["checkpoint"]:
         rank = args.process_index
-        if not (Path(checkpoint)/(f"rng_state_{rank}.pth" if cfg.processes > 1 else "rng_state.pth")).exists():
+        if not (Path(checkpoint)/(f"rng_state_{rank}.pth" if cfg.processes > 1
+                                  else "rng_state.pth")).exists():
             set_seed(piece_seed(job["seed"], [checkpoint.rpartition("-")[2], rank]) % 2**32)     # it was written by other processes
     try: trainer.train(resume_from_checkpoint=checkpoint)
     except AtEnd: pass
@@ -385,13 +428,16 @@ def adapters(
     "What is trained in place of the weights."
     if not rank: return None
     from peft import LoraConfig
-    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+    return LoraConfig(r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules="all-linear",
+                      task_type="CAUSAL_LM")
 
 # %% ../nbs/06_trainer.ipynb #8e8449ce
-BESIDE = {*LAYOUT, "profile", "slm", "llm", "slm_size", "llm_size", "train_set", "datasets", "n_train", "n_calibration", "n_test",
-          "methods", "seeds", "control", "control_seeds", "variants", "save_every", "eval_temperature", "samples", "snapshot_questions",
-          "probe_questions", "probe_hidden", "probe_lr", "probe_epochs", "router_questions", "router_samples", "router_lr",
-          "router_epochs", "router_lora", "ceiling_questions", "ceiling_lr", "max_drop", "batch_size", "engine", "llm_server", "llm_training"}   # of no effect on the weights
+BESIDE = {*LAYOUT, "profile", "slm", "llm", "slm_size", "llm_size", "train_set", "datasets", "n_train",
+          "n_calibration", "n_test", "methods", "seeds", "control", "control_seeds", "variants", "save_every",
+          "eval_temperature", "samples", "snapshot_questions", "probe_questions", "probe_hidden", "probe_lr",
+          "probe_epochs", "router_questions", "router_samples", "router_lr",
+          "router_epochs", "router_lora", "ceiling_questions", "ceiling_lr", "max_drop", "batch_size",
+          "engine", "llm_server", "llm_training"}   # of no effect on the weights
 
 def check_begun(
     out,                    # folder of a run
@@ -403,11 +449,14 @@ def check_begun(
     was = json.loads(job.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(dict(method=method, seed=seed, start=str(start), **asdict(cfg))))
     before = {"method": was["method"], "seed": was["seed"], "start": was["start"]} | was["cfg"]
-    told = next(((k, before[k], now[k]) for k in now if k in before and k not in BESIDE and before[k] != now[k]), None)
+    told = next(((k, before[k], now[k])
+                 for k in now if k in before and k not in BESIDE and before[k] != now[k]), None)
     if not told and was["questions"] != json.loads(json.dumps(list(questions))):
-        told = "questions", *(f"{len(q)} from {q[0]['id']} to {q[-1]['id']}" for q in (was["questions"], questions))
+        told = ("questions", *(f"{len(q)} from {q[0]['id']} to {q[-1]['id']}"
+                               for q in (was["questions"], questions)))
     if told:
-        raise CoreaError(f"{out} was begun with {told[0]}={told[1]!r}, not {told[2]!r}: finish it so, delete it, or give another folder")
+        raise CoreaError(f"{out} was begun with {told[0]}={told[1]!r}, not {told[2]!r}: finish it so, delete "
+                         "it, or give another folder")
 
 PART = "corea.trainer:train_part"     # what each of several processes runs
 
@@ -425,21 +474,27 @@ def train_grpo(
     from tqdm.auto import tqdm
     out, start, job = Path(out), find_model(model or cfg.slm), Path(out)/"job.json"
     questions = questions or load_questions(cfg.train_set, "train", cfg.n_train)
-    if (out/"final").exists() or any(out.glob("checkpoint-*/whole")): check_begun(out, cfg, method, seed, start, questions)
+    if (out/"final").exists() or any(out.glob("checkpoint-*/whole")):
+        check_begun(out, cfg, method, seed, start, questions)
     if (out/"final").exists():
         if hasattr(progress, "update"): progress.update(cfg.steps)
         return out/"final"
     check_layout(cfg)
     out.mkdir(parents=True, exist_ok=True)
     if len(questions) < cfg.questions_per_step:
-        raise CoreaError(f"{len(questions)} training questions do not fill one step of {cfg.questions_per_step}")
+        raise CoreaError(f"{len(questions)} training questions do not fill one step of "
+                         f"{cfg.questions_per_step}")
     checkpoint = resume_point(out, cfg.updates_per_step)
     if checkpoint and job.exists():
         was = json.loads(job.read_text(encoding="utf-8"))["cfg"]
         for k in ("sharding", *(["processes"] if cfg.sharding == "zero3" else [])):
-            if was[k] != getattr(cfg, k): raise CoreaError(f"{out} was begun with {k}={was[k]!r}: finish it so, or delete its checkpoints")
-    write_atomic(job, json.dumps(dict(cfg=asdict(cfg), method=method, seed=seed, start=str(start), checkpoint=checkpoint, questions=questions)))
-    bar = tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True else progress or None
+            if was[k] != getattr(cfg, k):
+                raise CoreaError(f"{out} was begun with {k}={was[k]!r}: finish it so, or "
+                                 "delete its checkpoints")
+    write_atomic(job, json.dumps(dict(cfg=asdict(cfg), method=method, seed=seed, start=str(start),
+                                      checkpoint=checkpoint, questions=questions)))
+    bar = (tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True else progress
+           or None)
     if cfg.processes == 1:
         train_part(job, bar)
         free_memory()

@@ -14,9 +14,10 @@ from random import Random
 from .core import CoreaError, digest
 from .data import register
 from .overlap import matches
-from .published import (RecordSet, choices, committed, copies, normal, read_commonsenseqa, read_gsm8k, unpacked)
+from .published import (RecordSet, choices, committed, copies, normal, read_commonsenseqa, read_gsm8k,
+                             unpacked)
 
-# %% ../nbs/01c_zero_shot.ipynb #11f066f7
+# %% ../nbs/01c_zero_shot.ipynb #189528d0
 def whole_number(
     x # a number, or a text that holds one
 ) -> str: # without a fraction of zero
@@ -47,9 +48,11 @@ def read_stem(
     "CommonsenseQA in the form of its authors, whose rows are nested otherwise than the hub's."
     options = row["question"]["choices"]
     flat = dict(label=[o["label"] for o in options], text=[o["text"] for o in options])
-    question, gold = read_commonsenseqa(dict(question=row["question"]["stem"], choices=flat, answerKey=row["answerKey"]))
+    question, gold = read_commonsenseqa(dict(question=row["question"]["stem"], choices=flat,
+                                             answerKey=row["answerKey"]))
     return question, gold, ""
 
+# %% ../nbs/01c_zero_shot.ipynb #11f066f7
 def read_bigbench(
     row # as published
 ) -> tuple: # question, letter or yes or no, no equation; `ValueError` if not just one option is right
@@ -117,7 +120,8 @@ def values_of(
     except (ValueError, RecursionError) as e:
         raise CoreaError(f"{path}: not JSON ({type(e).__name__}): get the file that its authors publish") from e
     rows = data.get("examples") if isinstance(data, dict) else data
-    if not isinstance(rows, list): raise CoreaError(f"{path}: no list of rows: get the file that its authors publish")
+    if not isinstance(rows, list):
+        raise CoreaError(f"{path}: no list of rows: get the file that its authors publish")
     return rows
 
 # %% ../nbs/01c_zero_shot.ipynb #f3dd0c9a
@@ -125,7 +129,9 @@ def values_of(
 def _rows(f, root):     # root: what `COREA_DATA` says, since a copy there comes first
     [path] = copies(f.source, [f.file], f.source.sha256)
     rows, out = values_of(path, f.lines), []
-    if len(rows) != f.n: raise CoreaError(f"{path} has {len(rows)} rows, not {f.n}: get commit {f.source.commit[:12]} of {f.source.repo}")
+    if len(rows) != f.n:
+        raise CoreaError(f"{path} has {len(rows)} rows, not {f.n}: get commit {f.source.commit[:12]} "
+                         f"of {f.source.repo}")
     try: rows = shuffle_options(rows) if f.shuffled else rows
     except (KeyError, TypeError, AttributeError) as e:
         raise CoreaError(f"{path}: not as its authors publish it ({type(e).__name__}: {e})") from e
@@ -134,8 +140,8 @@ def _rows(f, root):     # root: what `COREA_DATA` says, since a copy there comes
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
             raise CoreaError(f"{path}, row {i}: not as its authors publish it ({type(e).__name__}: {e})") from e
         if not (question and gold): raise CoreaError(f"{path}, row {i}: empty question or gold answer")
-        out.append(dict(id=f"{f.name}-{row['ID'] if 'ID' in row else f'{i:04d}'}", question=question, gold=gold, equation=equation,
-                        source=f.name, private=f.private))
+        out.append(dict(id=f"{f.name}-{row['ID'] if 'ID' in row else f'{i:04d}'}", question=question,
+                        gold=gold, equation=equation, source=f.name, private=f.private))
     return out
 
 def rows_of(
@@ -157,19 +163,22 @@ FILES = {f.name: f for f in (
           "21930fa90385c72b5a15f4b9a4dda27276b889ae9ff44285505cdd9fa0a20df8", read_mawps),
     _file("singleeq", "dataset/SingleEq/", "questions.json", 508,
           "051507bd2b489c257057b485774a83d2710c23a4bc0f4a58e1822ae2773ef05e", read_mawps),
-    _file("svamp", "", "SVAMP.json", 1000, "5be77703a6d891ae476d7c082787ad361392aa02453b132516cdd5f4e7934e3e", read_svamp,
-          "MIT", "arkilpatel/SVAMP", "689d7ccac74b9983a2ac7cc3b264f441b99e7c53"),
-    _file("aqua", "dataset/AQuA/", "test.json", 254, "de41581881ef95c5588c44ddc701c77fd480839241dd422a0d181262af24520c",
+    _file("svamp", "", "SVAMP.json", 1000, "5be77703a6d891ae476d7c082787ad361392aa02453b132516cdd5f4e7934e3e",
+          read_svamp, "MIT", "arkilpatel/SVAMP", "689d7ccac74b9983a2ac7cc3b264f441b99e7c53"),
+    _file("aqua", "dataset/AQuA/", "test.json", 254,
+          "de41581881ef95c5588c44ddc701c77fd480839241dd422a0d181262af24520c",
           read_aqua, "Apache 2.0", lines=True),
     _file("gsm8k", "grade_school_math/data/", "test.jsonl", 1319,
           "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14", read_steps, "MIT",
           "openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", lines=True),
     _file("commonsenseqa", "dataset/CommonsenseQA/", "dev_rand_split.jsonl", 1221,
-          "3210497fdaae614ac085d9eb873dd7f4d49b6f965a93adadc803e1229fd8a02a", read_stem, "MIT", lines=True, log="commonsensqa"),
+          "3210497fdaae614ac085d9eb873dd7f4d49b6f965a93adadc803e1229fd8a02a", read_stem, "MIT", lines=True,
+          log="commonsensqa"),
     _file("strategyqa", "dataset/StrategyQA/", "task.json", 2290,
           "60af9081fed20102fd8bb1e02dc7d9f12238efcba33e4c1a56b4d61cb6409803", read_bigbench, "Apache 2.0"),
     _file("date_understanding", "dataset/Bigbench_Date/", "task.json", 369,
-          "ff716f0e399109146db3a998281c39954907b78268a9b633a95582d63847822f", read_bigbench, "Apache 2.0", shuffled=True),
+          "ff716f0e399109146db3a998281c39954907b78268a9b633a95582d63847822f", read_bigbench, "Apache 2.0",
+          shuffled=True),
     _file("shuffled_objects", "dataset/Bigbench_object_tracking/", "task.json", 750,
           "74b74d3c8827c0387a3f24ee9efa7edd90b2d53af3daacb9961341af66f750a0", read_bigbench, "Apache 2.0"),
     _file("coin_flip", "dataset/coin_flip/", "coin_flip.json", 500,
@@ -179,9 +188,10 @@ FILES = {f.name: f for f in (
 
 # what a model may be warmed up on; no part of any set here
 COMMONSENSE_TRAIN = _file("commonsenseqa", "dataset/CommonsenseQA/", "train_rand_split.jsonl", 9741,
-                          "58ffa3c8472410e24b8c43f423d89c8a003d8284698a6ed7874355dedd09a2fb", read_stem, "MIT", lines=True)
+                          "58ffa3c8472410e24b8c43f423d89c8a003d8284698a6ed7874355dedd09a2fb", read_stem,
+                          "MIT", lines=True)
 
-# %% ../nbs/01c_zero_shot.ipynb #27690eb3
+# %% ../nbs/01c_zero_shot.ipynb #cc775543
 ARITHMETIC = ("multiarith", "addsub", "singleeq", "svamp")
 SHARES = dict(train=.57, calibration=.15, test=.28)    # of arithmetic
 ASKED = dict(calibration=.35, test=.65)                # of every other set
@@ -193,7 +203,8 @@ def split_by_digest(
     salt    # another one gives another draw
 ) -> dict: # split -> rows, shuffled by the same digest, so that the first of them are a fair sample
     "Rows dealt out by what they ask."
-    out, at = {split: [] for split in shares}, lambda r: int(digest([salt, normal(r["question"])]), 16) / 2**64  # in [0, 1)
+    out, at = {split: [] for split in shares}, lambda r: int(digest([salt, normal(r["question"])]),
+                                                             16) / 2**64  # in [0, 1)
     for r in sorted(rows, key=at):
         place = at(r)
         for split, share in shares.items():
@@ -214,6 +225,7 @@ def without_twins(
         rows = [r for r in rows if r["id"] not in found]
     return rows
 
+# %% ../nbs/01c_zero_shot.ipynb #27690eb3
 def stories(
     rows # dicts with `question`
 ) -> list: # the same, every number in a question replaced by one and the same word
@@ -245,7 +257,7 @@ def without_retold(
     left = {r["id"] for r in without_twins(stories(without_twins(rows, others)), stories(others))}
     return [r for r in rows if r["id"] in left]
 
-# %% ../nbs/01c_zero_shot.ipynb #2b90c953
+# %% ../nbs/01c_zero_shot.ipynb #eb2769e1
 @dataclass(frozen=True)
 class Places:
     "A split: the places of its questions in the files, one after another."
@@ -256,6 +268,7 @@ class Places:
         "Questions."
         return len(self.places)
 
+# %% ../nbs/01c_zero_shot.ipynb #2b90c953
 @dataclass(frozen=True, eq=False)
 class AnsweredSet:
     "A set whose questions a large model has answered."
@@ -306,7 +319,8 @@ class AnsweredSet:
         self, split # one of its splits
     ) -> list: # of dicts as from `load_questions`, with source, equation and private; `CoreaError` says what is wrong
         "Its questions."
-        if split not in self.splits: raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
+        if split not in self.splits:
+            raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
         rows = [r for f in self.files for r in rows_of(f)]
         own = dict(dataset=self.name, domain=self.domain, kind=self.kind, difficulty=0)
         return [rows[p] | own for p in self.splits[split].places]

@@ -66,7 +66,7 @@ def test_known_by_name(name):
     assert PUBLISHED[name].domain == ("in_domain" if name == "deepmath" else PUBLISHED[name].domain)
     assert {"test", "calibration"} <= set(PUBLISHED[name].splits)
 
-@pytest.mark.parametrize("module", ["experiments", "trainer"])
+@pytest.mark.parametrize("module", ["lab.experiments", "trainer"])
 def test_a_fresh_process_that_runs_or_trains_knows_them(module):
     source = (f"import corea.{module}, corea.data\n"
               f"print(*(corea.data.find_dataset(n).paper for n in {list(PUBLISHED)}))")

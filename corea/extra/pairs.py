@@ -11,31 +11,36 @@ import numpy as np, pandas as pd
 from ..cascade import sweep
 from ..core import write_atomic
 from ..lab.figures import drawn, savefig
-from ..metrics import (auroc, average, benefit_auroc, bootstrap_weights, chord, deferral_curve, ece, gain_over_chord, interval, oracle_curve,
-                           pass_at_1, random_deferral)
+from ..metrics import (auroc, average, benefit_auroc, bootstrap_weights, chord, deferral_curve, ece,
+                           gain_over_chord, interval, oracle_curve, pass_at_1, random_deferral)
 from .recorded import CURVE, SETS, SIZES, cascade_of, gsm8k_solutions, plaut, plaut_sha256, related, routerbench365
 from ..lab.report import as_csv
 from ..lab.tables import markdown, number
 
 # %% ../../nbs/12a_pairs.ipynb #5b8ed506
-PAIRS = (("Llama3-8b", "Llama3-70b", 8, 70), ("Mistral", "Mixtral", 7, 13), ("Yi-6b", "Yi-34b", 6, 34), ("gpt-3.5-turbo", "gpt-4-turbo", 1, 10))
+PAIRS = (("Llama3-8b", "Llama3-70b", 8, 70), ("Mistral", "Mixtral", 7, 13), ("Yi-6b", "Yi-34b", 6, 34),
+         ("gpt-3.5-turbo", "gpt-4-turbo", 1, 10))
 
 def chat_pairs(
     prompt="first" # or second: how the question was put
 ) -> dict: # (small, large, set) -> frame as from `cascade_of`
     "Four pairs of chat models on five sets; their confidence is the largest softmax probability."
-    return {(a, b, d): cascade_of(plaut(d, a, prompt), plaut(d, b, prompt), price=price) for a, b, *price in PAIRS for d in SIZES}
+    return {(a, b, d): cascade_of(plaut(d, a, prompt), plaut(d, b, prompt), price=price)
+            for a, b, *price in PAIRS for d in SIZES}
 
 def solver_pairs(
     solved=None # as from `read_solutions`; the published ones by default
 ) -> dict: # (small, large, signal) -> frame as from `cascade_of`
     "6B and 175B on GSM8K, with what can stand in for a confidence."
     f = gsm8k_solutions() if solved is None else solved
-    other, small, large = (f[f.model == m].reset_index(drop=True) for m in ("6b_finetuning", "6b_verification", "175b_verification"))
-    small = small.assign(agreement=((small.answer == other.answer) & (small.answer != "")).astype(float), brevity=-small.length.astype(float))
-    return {("6B", "175B", s): cascade_of(small, large, s, price) for s, price in (("agreement", (6 * 1.01, 175)), ("brevity", (6, 175)))}
+    other, small, large = (f[f.model == m].reset_index(drop=True)
+                           for m in ("6b_finetuning", "6b_verification", "175b_verification"))
+    small = small.assign(agreement=((small.answer == other.answer) & (small.answer != "")).astype(float),
+                         brevity=-small.length.astype(float))
+    return {("6B", "175B", s): cascade_of(small, large, s, price)
+            for s, price in (("agreement", (6 * 1.01, 175)), ("brevity", (6, 175)))}
 
-# %% ../../nbs/12a_pairs.ipynb #f8985977
+# %% ../../nbs/12a_pairs.ipynb #a49a1422
 def measures(
     pair,        # as from `cascade_of`
     weights=None # (..., n)
@@ -43,7 +48,8 @@ def measures(
     "A pair in six numbers."
     s, y, z, c0, c1 = pair[CURVE].to_numpy(float).T
     return dict(slm_pass1=pass_at_1(y, weights), llm_pass1=pass_at_1(z, weights), auroc=auroc(s, y, weights),
-                benefit_auroc=benefit_auroc(s, y, z, weights), gain_chord=gain_over_chord(s, y, z, c0, c1, weights),
+                benefit_auroc=benefit_auroc(s, y, z, weights),
+                gain_chord=gain_over_chord(s, y, z, c0, c1, weights),
                 gain_coin=gain_over_chord(s, y, z, 0 * c0, 0 * c1 + 1, weights)) # nothing for the one, 1 for the other: free of prices
 
 def judged(
@@ -55,10 +61,12 @@ def judged(
     for name, pair in pairs.items():
         at, draws = measures(pair), measures(pair, bootstrap_weights(pair.question_id, n_boot))
         ends = {k: interval(at[k], draws[k]) for k in at}
-        rows.append(dict(zip(("small", "large", "on"), name)) | dict(n=len(pair), correlation=related(pair.slm_correct, pair.llm_correct)[0]) | at
+        rows.append(dict(zip(("small", "large", "on"), name))
+                    | dict(n=len(pair), correlation=related(pair.slm_correct, pair.llm_correct)[0]) | at
                     | {f"{k}.{e}": v for k, both in ends.items() for e, v in zip(("lo", "hi"), both)})
     return pd.DataFrame(rows)
 
+# %% ../../nbs/12a_pairs.ipynb #f8985977
 def table_pairs(
     found # as from `judged`
 ) -> str: # Markdown
@@ -66,13 +74,17 @@ def table_pairs(
     def said(r, k, scale, digits, sign=False):
         x, lo, hi = (number(scale * r[c], digits, sign) for c in (k, f"{k}.lo", f"{k}.hi"))
         return f"{x} ({lo} to {hi})"
-    rows = [dict(pair=f"{r['small']} → {r['large']}", on=r["on"], n=number(r["n"], 0), correlation=number(r["correlation"], 2))
-            | {"Pass@1, %": f"{number(100 * r['slm_pass1'])}, {number(100 * r['llm_pass1'])}", "AUROC": said(r, "auroc", 1, 2),
-               "benefit-AUROC": said(r, "benefit_auroc", 1, 2), "gain over chord": said(r, "gain_chord", 100, 1, True),
+    rows = [dict(pair=f"{r['small']} → {r['large']}", on=r["on"], n=number(r["n"], 0),
+                 correlation=number(r["correlation"], 2))
+            | {"Pass@1, %": f"{number(100 * r['slm_pass1'])}, {number(100 * r['llm_pass1'])}",
+               "AUROC": said(r, "auroc", 1, 2), "benefit-AUROC": said(r, "benefit_auroc", 1, 2),
+               "gain over chord": said(r, "gain_chord", 100, 1, True),
                "gain over coin": said(r, "gain_coin", 100, 1, True)} for _, r in found.iterrows()]
-    return markdown(pd.DataFrame(rows), "What a confidence gains, in points of accuracy, mean over all thresholds; in brackets 95 % intervals over questions")
+    return markdown(pd.DataFrame(rows),
+                    "What a confidence gains, in points of accuracy, mean over all thresholds; in brackets "
+                    "95 % intervals over questions")
 
-# %% ../../nbs/12a_pairs.ipynb #a83f4641
+# %% ../../nbs/12a_pairs.ipynb #3f009418
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#AAAAAA"
 
 def levels(
@@ -91,12 +103,15 @@ def band(
     "How far the curve may lie from the chord, question by question drawn again."
     s, y, z, c0, c1 = pair[CURVE].to_numpy(float).T
     def over_chord(w=None):
-        at, ends = deferral_curve(s, y, z, c0, c1, taus, w), [np.asarray(average(x, w))[..., None] for x in (c0, y, c1, z)]
+        at, ends = (deferral_curve(s, y, z, c0, c1, taus, w),
+                    [np.asarray(average(x, w))[..., None] for x in (c0, y, c1, z)])
         return at["cost"], at["pass1"] - chord(at["cost"], ends[:2], ends[2:])
     cost, height = over_chord()
     base = chord(cost, (c0.mean(), y.mean()), (c1.mean(), z.mean()))
-    return cost, *(base + e for e in interval(height, over_chord(bootstrap_weights(pair.question_id, n_boot))[1]))
+    return (cost, *(base + e for e in interval(height,
+                                               over_chord(bootstrap_weights(pair.question_id, n_boot))[1])))
 
+# %% ../../nbs/12a_pairs.ipynb #1c43dd13
 def panel(
     ax, pair,                   # axes; as from `cascade_of`
     color=BLUE, label="cascade" # of the curve
@@ -105,8 +120,10 @@ def panel(
     taus = levels(pair.score)
     s = sweep(*pair[CURVE].to_numpy(float).T, taus)
     unit = s.llm[0] # the large model's answer costs 1
-    ax.plot([s.slm[0] / unit, 1], [100 * s.slm[1], 100 * s.llm[1]], color="black", lw=1, ls=":", label="two-model chord")
-    ax.plot([s.slm[0] / unit, s.slm[0] / unit + 1], [100 * random_deferral(k, s.slm[1], s.llm[1]) for k in (0, 1)], color="black", lw=.8, ls="-.",
+    ax.plot([s.slm[0] / unit, 1], [100 * s.slm[1], 100 * s.llm[1]], color="black", lw=1, ls=":",
+            label="two-model chord")
+    ax.plot([s.slm[0] / unit, s.slm[0] / unit + 1],
+            [100 * random_deferral(k, s.slm[1], s.llm[1]) for k in (0, 1)], color="black", lw=.8, ls="-.",
             label="random deferral")
     ax.plot(s.oracle["cost"] / unit, 100 * s.oracle["pass1"], color=GREY, lw=1, label="oracle")
     ax.plot(s.slm[0] / unit, 100 * s.slm[1], "s", color="black", ms=4, label="small model alone")
@@ -115,6 +132,7 @@ def panel(
     ax.fill_between(cost / unit, 100 * lo, 100 * hi, color=color, alpha=.18, lw=0)
     ax.plot(s.curve["cost"] / unit, 100 * s.curve["pass1"], color=color, label=label)
 
+# %% ../../nbs/12a_pairs.ipynb #a83f4641
 @drawn
 def figure_pairs(
     pairs,  # name -> frame as from `cascade_of`; a name is a tuple of small, large, set
@@ -129,7 +147,8 @@ def figure_pairs(
         ax = axes[rows.index(name[:2])][cols.index(name[2])]
         panel(ax, pair)
         ax.locator_params(nbins=5)
-        ax.set_title((f"{name[2]}\n" if name[:2] == rows[0] else "") + f"{number(100 * gain, 1, True)} over the chord", fontsize=8.5)
+        ax.set_title((f"{name[2]}\n" if name[:2] == rows[0] else "")
+                     + f"{number(100 * gain, 1, True)} over the chord", fontsize=8.5)
     for ax, (a, b) in zip(axes[:, 0], rows): ax.set_ylabel(f"{a} → {b}\naccuracy, %")
     for ax in axes[-1]: ax.set_xlabel("cost (large model = 1)")
     fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -148,15 +167,19 @@ def figure_signals(
         panel(axes[0], pair, color, f"defer by {name[2]}")
     axes[0].set(xlabel=f"cost ({name[1]} = 1)", ylabel="accuracy, %", title=f"{name[0]} → {name[1]}")
     handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].legend(*zip(*{l: (h, l) for h, l in zip(handles, labels)}.values()), fontsize=7, loc="lower right")
+    axes[0].legend(*zip(*{l: (h, l) for h, l in zip(handles, labels)}.values()), fontsize=7,
+                   loc="lower right")
     for ax, (name, f), color in zip(axes[1:], pairs.items(), (BLUE, ORANGE)):
-        part = pd.qcut(f.score.rank(method="average"), 4, duplicates="drop") if f.score.nunique() > 4 else f.score
-        shares = f.assign(helped=(1 - f.slm_correct) * f.llm_correct, small=f.slm_correct).groupby(part, observed=True)[["small", "helped"]].mean()
+        part = (pd.qcut(f.score.rank(method="average"), 4, duplicates="drop") if f.score.nunique() > 4
+                else f.score)
+        shares = f.assign(helped=(1 - f.slm_correct) * f.llm_correct,
+                          small=f.slm_correct).groupby(part, observed=True)[["small", "helped"]].mean()
         x, size = np.arange(len(shares)), f.groupby(part, observed=True).size() / len(f)
         ax.bar(x, 100 * shares.small, .8, color=color, alpha=.85, label="small one right")
-        ax.bar(x, 100 * shares.helped, .8, bottom=100 * shares.small, color="white", edgecolor=color, hatch="////", lw=.6, label="only the large one right")
-        ax.set(title=name[2], xlabel="deferred first … last (share of questions)", ylabel="% of answers", ylim=(0, 109), xticks=x,
-               xticklabels=[f"{100 * k:.0f} %" for k in size])
+        ax.bar(x, 100 * shares.helped, .8, bottom=100 * shares.small, color="white", edgecolor=color,
+               hatch="////", lw=.6, label="only the large one right")
+        ax.set(title=name[2], xlabel="deferred first … last (share of questions)", ylabel="% of answers",
+               ylim=(0, 109), xticks=x, xticklabels=[f"{100 * k:.0f} %" for k in size])
         ax.grid(axis="x", visible=False)
         ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 1))
     return fig
@@ -171,7 +194,7 @@ def eces(
            "15 bins": ece(c, y, bins=15), "15, equal mass": ece(c, y, bins=15, scheme="mass")}
     return out | dict(least=min(out.values()), largest=max(out.values()))
 
-# %% ../../nbs/12a_pairs.ipynb #e7071bbe
+# %% ../../nbs/12a_pairs.ipynb #109d84ba
 def table_models(
     routed,      # as from `read_routerbench`
     n_boot=1000  # replicates
@@ -192,11 +215,16 @@ def text_models(
     table # as from `table_models`
 ) -> str: # Markdown
     "Models by price as a table."
-    said = lambda r, k, sign=False: "{} ({} to {})".format(*(number(r[c], 1, sign) for c in (k, f"{k}.lo", f"{k}.hi")))
-    rows = [{"model": m, "dollars per 1,000 questions": number(1000 * r.dollars, 3), "accuracy, %": said(r, "accuracy"),
+    said = lambda r, k, sign=False: "{} ({} to {})".format(*(number(r[c], 1, sign)
+                                                             for c in (k, f"{k}.lo", f"{k}.hi")))
+    rows = [{"model": m, "dollars per 1,000 questions": number(1000 * r.dollars, 3),
+             "accuracy, %": said(r, "accuracy"),
              "over the chord, points": said(r, "over_chord", True)} for m, r in table.iterrows()]
-    return markdown(pd.DataFrame(rows), "Models by price, against the chord from the cheapest to the dearest; in brackets 95 % intervals over questions")
+    return markdown(pd.DataFrame(rows),
+                    "Models by price, against the chord from the cheapest to the dearest; in brackets 95 % "
+                    "intervals over questions")
 
+# %% ../../nbs/12a_pairs.ipynb #e7071bbe
 @drawn
 def figure_models(
     routed, table # as from `read_routerbench`; as from `table_models`
@@ -209,18 +237,22 @@ def figure_models(
     (c0, a0), (c1, a1) = ((f.price.mean(), f.correct.mean()) for f in ends)
     best = oracle_curve(*(f.correct for f in ends), *(f.price for f in ends))
     share = np.geomspace(1e-3, 1, 200) # lines bend on an axis of powers of ten
-    for cost, dash, label in ((c0 + share * (c1 - c0), ":", "chord, cheapest to dearest"), (c0 + share * c1, "-.", "random deferral between these")):
+    for cost, dash, label in ((c0 + share * (c1 - c0), ":", "chord, cheapest to dearest"),
+                              (c0 + share * c1, "-.", "random deferral between these")):
         ax.plot(cost, 100 * random_deferral(share, a0, a1), color="black", lw=1, ls=dash, label=label)
     ax.plot(best["cost"], 100 * best["pass1"], color=GREY, lw=1, label="oracle between these")
     err = np.abs(table[["accuracy.lo", "accuracy.hi"]].sub(table.accuracy, axis=0)).to_numpy().T
-    ax.errorbar(table.dollars, table.accuracy, err, fmt="o", color=BLUE, ms=4, lw=.8, label="a model alone, 95 % interval")
+    ax.errorbar(table.dollars, table.accuracy, err, fmt="o", color=BLUE, ms=4, lw=.8,
+                label="a model alone, 95 % interval")
     cheap = routed.sort_values(["correct", "price"], ascending=[False, True]).groupby("question_id").first()
-    ax.plot(cheap.price.mean(), 100 * cheap.correct.mean(), "*", color=ORANGE, ms=10, label="cheapest right answer of all")
+    ax.plot(cheap.price.mean(), 100 * cheap.correct.mean(), "*", color=ORANGE, ms=10,
+            label="cheapest right answer of all")
     place = np.column_stack([np.log10(table.dollars), table.accuracy])
     for k, (m, r) in enumerate(table.iterrows()):
         taken = (np.abs(place[:k] - place[k]) < (.1, 4)).all(1).any()
         right = r.dollars < .6 * c1 or taken
-        ax.annotate(m.split("/")[-1], (r.dollars, r.accuracy), xytext=(5 if right else -5, -9 if taken else 3), textcoords="offset points", fontsize=7,
+        ax.annotate(m.split("/")[-1], (r.dollars, r.accuracy),
+                    xytext=(5 if right else -5, -9 if taken else 3), textcoords="offset points", fontsize=7,
                     ha="left" if right else "right", bbox=dict(fc="white", ec="none", pad=.3, alpha=.7))
     ax.set(xscale="log", xlabel="dollars per question", ylabel="accuracy, %")
     ax.legend(loc="lower right", fontsize=7.5)
@@ -229,9 +261,11 @@ def figure_models(
 # %% ../../nbs/12a_pairs.ipynb #2ed0c2f1
 def sources() -> pd.DataFrame: # set, records, repo, commit, licence, sha256
     "Where the records of all pairs and models come from, and what they are checked against."
-    files = [("plaut", f"{d} {m} first", plaut_sha256(d, m)) for d in SIZES for pair in PAIRS for m in pair[:2]]
+    files = [("plaut", f"{d} {m} first", plaut_sha256(d, m)) for d in SIZES for pair in PAIRS
+             for m in pair[:2]]
     files += [(name, name, " or ".join(SETS[name].sha256)) for name in ("gsm8k_solutions", "routerbench365")]
-    return pd.DataFrame([dict(set=s, records=k, repo=SETS[s].repo, commit=SETS[s].commit, licence=SETS[s].licence, sha256=sha) for s, k, sha in files])
+    return pd.DataFrame([dict(set=s, records=k, repo=SETS[s].repo, commit=SETS[s].commit,
+                              licence=SETS[s].licence, sha256=sha) for s, k, sha in files])
 
 def kept_tables(
     found, models # as from `judged`, as from `table_models`
@@ -239,8 +273,8 @@ def kept_tables(
     "The tables as CSV and Markdown, and the sources."
     priced = models.rename_axis("model").reset_index()
     priced.insert(1, "dollars_per_1000", 1000 * priced.pop("dollars"))
-    return {"pairs.csv": as_csv(found), "pairs.md": table_pairs(found), "models.csv": as_csv(priced), "models.md": text_models(models),
-            "sources.csv": as_csv(sources())}
+    return {"pairs.csv": as_csv(found), "pairs.md": table_pairs(found), "models.csv": as_csv(priced),
+            "models.md": text_models(models), "sources.csv": as_csv(sources())}
 
 # %% ../../nbs/12a_pairs.ipynb #0106c493
 def keep(
@@ -248,4 +282,5 @@ def keep(
 ) -> list: # the names of all files written
     "Write tables and figures."
     paths = [write_atomic(Path(out)/name, text) for name, text in texts.items()]
-    return [p.name for p in paths + [p for name, fig in figures.items() for p in savefig(fig, Path(out)/name)]]
+    return [p.name for p in paths + [p for name, fig in figures.items()
+                                     for p in savefig(fig, Path(out)/name)]]

@@ -42,7 +42,7 @@ class TokenPrice:
 # %% ../../nbs/08e_prices.ipynb #ea627029
 HEAD = ["provider", "model", "date", "input", "output", "source"]
 
-# %% ../../nbs/08e_prices.ipynb #3fd880fa
+# %% ../../nbs/08e_prices.ipynb #f82caeb6
 def read_prices(
     path=ROOT/"nbs"/"data"/"prices.csv" # with the columns `HEAD`
 ) -> pd.DataFrame: # those columns, in order; `CoreaError` names file, line and what is wrong there
@@ -51,22 +51,29 @@ def read_prices(
     def amount(r, k, where):
         try: x = float(r[k])
         except ValueError: x = math.nan
-        if not 0 < x < math.inf: raise CoreaError(f"{where}: {k} of {r['model']} is {r[k]!r}: give dollars per million tokens, more than 0")
+        if not 0 < x < math.inf:
+            raise CoreaError(f"{where}: {k} of {r['model']} is {r[k]!r}: give dollars per million "
+                             "tokens, more than 0")
         return x
     with open(path, encoding="utf-8", newline="") as f:
         reader = csv.DictReader(f)
-        if reader.fieldnames != HEAD: raise CoreaError(f"{path}, line 1: the head is {reader.fieldnames}: write {','.join(HEAD)}")
+        if reader.fieldnames != HEAD:
+            raise CoreaError(f"{path}, line 1: the head is {reader.fieldnames}: write {','.join(HEAD)}")
         for r in reader:
             where = f"{path}, line {reader.line_num}"
-            if None in r or None in r.values() or "" in r.values(): raise CoreaError(f"{where}: not {len(HEAD)} fields, none of them empty")
+            if None in r or None in r.values() or "" in r.values():
+                raise CoreaError(f"{where}: not {len(HEAD)} fields, none of them empty")
             try: date.fromisoformat(r["date"])
-            except ValueError: raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: write it as 2026-07-24") from None
+            except ValueError:
+                raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: write it as 2026-07-24") from None
             key = r["provider"], r["model"], r["date"]
-            if seen.setdefault(key, where) != where: raise CoreaError(f"{where}: {' '.join(key)} again, first in {seen[key]}: keep one")
+            if seen.setdefault(key, where) != where:
+                raise CoreaError(f"{where}: {' '.join(key)} again, first in {seen[key]}: keep one")
             rows.append(r | {k: amount(r, k, where) for k in ("input", "output")})
     if not rows: raise CoreaError(f"{path} holds no prices")
     return pd.DataFrame(rows)
 
+# %% ../../nbs/08e_prices.ipynb #3fd880fa
 def price_of(
     prices,             # as from `read_prices`
     provider, slm, llm  # names in it; the latest day of each model counts
@@ -74,11 +81,13 @@ def price_of(
     "What two models of a provider cost."
     def of(model):
         f = prices[(prices.provider == provider) & (prices.model == model)]
-        if f.empty: raise CoreaError(f"no price of {model} at {provider}: it has {', '.join(prices[prices.provider == provider].model) or 'none'}")
+        if f.empty:
+            raise CoreaError(f"no price of {model} at {provider}: it has "
+                             f"{', '.join(prices[prices.provider == provider].model) or 'none'}")
         return f.sort_values("date")[["input", "output"]].iloc[-1]
     return TokenPrice(*map(float, [*of(slm), *of(llm)]))
 
-# %% ../../nbs/08e_prices.ipynb #0015f89c
+# %% ../../nbs/08e_prices.ipynb #92d2c8ef
 class Use(NamedTuple):
     "What a system uses and reaches, means per question: numbers, or one per replicate."
     pass1: np.ndarray
@@ -92,7 +101,8 @@ class Use(NamedTuple):
         price # with methods slm and llm, as `TokenPrice`
     ) -> tuple: # cost of the SLM's part and of the LLM's
         "What it costs, put on tokens that are counted already."
-        return price.slm(self.slm_prompt, self.slm_completion), price.llm(self.llm_prompt, self.llm_completion)
+        return (price.slm(self.slm_prompt, self.slm_completion),
+                price.llm(self.llm_prompt, self.llm_completion))
 
 def used(
     f, llm,      # answers of the SLM and the LLM, row by row
@@ -107,6 +117,7 @@ def used(
     tokens = [mean(share * x[k].to_numpy(float)) for x, share in parts for k in columns]
     return Use(mean(np.where(d == 1, llm.correct, f.correct)), mean(d), *tokens)
 
+# %% ../../nbs/08e_prices.ipynb #0015f89c
 def priced(
     system, slm, llm, # each a `Use`: a cascade, the small model alone where the chord begins, the LLM alone
     price             # with methods slm and llm, as `TokenPrice`
@@ -116,4 +127,5 @@ def priced(
     start, end = sum(slm.costs(price)), sum(llm.costs(price))
     each = np.divide(asked, system.llm_share)   # what a deferred question costs the LLM
     return dict(saved=1 - (own + asked) / end, drop=llm.pass1 - system.pass1,
-                over_chord=system.pass1 - chord(own + asked, (start, slm.pass1), (end, llm.pass1)), break_even=break_even(own, end) * end / each)
+                over_chord=system.pass1 - chord(own + asked, (start, slm.pass1), (end, llm.pass1)),
+                break_even=break_even(own, end) * end / each)

@@ -49,7 +49,8 @@ def read_world(
         for split, part in f.groupby("split"): rows[model, split] = part.reset_index(drop=True)
     first = files[0].name.removesuffix(".csv.gz")
     for (model, split), part in rows.items():
-        if not part[keys].equals(rows[first, split][keys]): raise CoreaError(f"{model} and {first} answer other {split} questions: run both again")
+        if not part[keys].equals(rows[first, split][keys]):
+            raise CoreaError(f"{model} and {first} answer other {split} questions: run both again")
     return World(rows, seeds, dict(rows[first, "test"].groupby("dataset").domain.first()))
 
 # %% ../../nbs/13_real.ipynb #c818d20c
@@ -73,7 +74,8 @@ def ranking(
     def one(model):
         f = world.rows[model, "test"]
         score = f[column].fillna(f[column].min() - 1)
-        return per_set(world, sets, "test", lambda at, w: auroc(score.iloc[at], f.correct.iloc[at], w), weights)
+        return per_set(world, sets, "test", lambda at, w: auroc(score.iloc[at], f.correct.iloc[at], w),
+                       weights)
     return np.stack([one(m) for m in world.seeds[method]], -1)
 
 def telling(
@@ -88,7 +90,7 @@ def telling(
         return True
     return [d for d, of in world.domains.items() if of == domain and enough(d)]
 
-# %% ../../nbs/13_real.ipynb #832011cf
+# %% ../../nbs/13_real.ipynb #2a119726
 class Estimate(NamedTuple):
     "A number with its whole interval; nan where it is not defined."
     value: float
@@ -111,7 +113,8 @@ def estimate(
     if np.isnan(value) or np.isnan(means).mean() > .05: return Estimate(float(value), np.nan, np.nan)
     low, high = interval(value, means)
     spread = student.ppf(.975, n - 1) * values.std(ddof=1) / n**.5 if n > 1 else 0
-    return Estimate(float(value), float(value - np.hypot(value - low, spread)), float(value + np.hypot(high - value, spread)))
+    return Estimate(float(value), float(value - np.hypot(value - low, spread)),
+                    float(value + np.hypot(high - value, spread)))
 
 def difference(
     world, a, b, sets, weights # a `World`; two (method, column); data sets; (draws, rows) of the test split
@@ -121,13 +124,15 @@ def difference(
     if one[0].shape != two[0].shape: two = [x.mean(-1, keepdims=True) for x in two]
     return estimate(one[0] - two[0], one[1] - two[1])
 
+# %% ../../nbs/13_real.ipynb #832011cf
 def added_ranking(
     world, sets, weights, # as in `difference`
     taught="l1", before=("base", "rlvr") # method; what it is compared with
 ) -> pd.DataFrame: # score, against, both AUROC, `Estimate` of the difference
     "H1 and H2: the four differences."
     mean = lambda method, column: ranking(world, method, column, sets).mean()
-    return pd.DataFrame([dict(score=column, against=other, auroc=mean(taught, column), others=mean(other, column), **gap._asdict(), lies=gap.against())
+    return pd.DataFrame([dict(score=column, against=other, auroc=mean(taught, column),
+                              others=mean(other, column), **gap._asdict(), lies=gap.against())
                          for column in ("confidence", "expected_confidence") for other in before
                          for gap in [difference(world, (taught, column), (other, column), sets, weights)]])
 
@@ -142,14 +147,17 @@ def ranking_verdict(
     return "no" if no and not rising else "cannot be told"
 
 # %% ../../nbs/13_real.ipynb #ff558f95
-SAME = {"reply probability, same answers": ("l1", "reply_logprob"), "brevity, same answers": ("l1", "brevity")}
-YARDSTICKS = {"warm start's reply probability": ("base", "reply_logprob"), "probe": ("rlvr", "probe"), "ceiling": ("ceiling", "expected_confidence")}
+SAME = {"reply probability, same answers": ("l1", "reply_logprob"),
+        "brevity, same answers": ("l1", "brevity")}
+YARDSTICKS = {"warm start's reply probability": ("base", "reply_logprob"), "probe": ("rlvr", "probe"),
+              "ceiling": ("ceiling", "expected_confidence")}
 
 def knowable(
     world, sets, weights, yardsticks=YARDSTICKS # as in `difference`; name -> (method, column)
 ) -> list: # those of the sets in which some yardstick that is at hand ranks better than a coin
     "The sets in which there is something to be known."
-    def above(d, x): return estimate(ranking(world, *x, [d]), ranking(world, *x, [d], weights)).against(.5) == "above"
+    def above(d, x):
+        return estimate(ranking(world, *x, [d]), ranking(world, *x, [d], weights)).against(.5) == "above"
     there = [x for x in yardsticks.values() if x[0] in world.seeds]
     return [d for d in sets if any(above(d, x) for x in there)]
 
@@ -169,11 +177,12 @@ def against_yardsticks(
         gap = estimate(mine - .5 - part * (mean - .5), drawn - .5 - part * (means - .5))
         known = name in same or estimate(top, tops).against(.5) == "above"
         lies = gap.against() if known else "undefined"
-        rows.append(dict(yardstick=name, auroc=mine.mean(), theirs=top.mean(), way=(mine.mean() - .5) / (top.mean() - .5), **gap._asdict(),
+        rows.append(dict(yardstick=name, auroc=mine.mean(), theirs=top.mean(),
+                         way=(mine.mean() - .5) / (top.mean() - .5), **gap._asdict(),
                          verdict=dict(above="holds", below="no").get(lies, "cannot be told")))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/13_real.ipynb #7aead468
+# %% ../../nbs/13_real.ipynb #5ecbd982
 def price_ratios(
     cfg # `corea.core.Config`
 ) -> dict: # name -> `Price`
@@ -189,8 +198,9 @@ def over_chord(
     def one(model, w):
         f = world.rows[model, "test"]
         c, big = cost("slm", f), cost("llm", llm)
-        return 100 * per_set(world, sets, "test", lambda at, v: gain_over_chord(f[own[1]].iloc[at], f.correct.iloc[at], llm.correct.iloc[at],
-                                                                                c[at], big[at], v), w)
+        return 100 * per_set(world, sets, "test",
+                             lambda at, v: gain_over_chord(f[own[1]].iloc[at], f.correct.iloc[at],
+                                                           llm.correct.iloc[at], c[at], big[at], v), w)
     models = world.seeds[own[0]]
     return estimate([one(m, None) for m in models], np.stack([one(m, weights) for m in models], -1))
 
@@ -202,6 +212,7 @@ def median_tau(
     total = np.cumsum(np.asarray(weights, float)[order])
     return float(np.nextafter(score[order][np.searchsorted(total, total[-1] / 2)], np.inf))
 
+# %% ../../nbs/13_real.ipynb #7aead468
 def over_coin(
     world, sets, weights, own=("l1", "confidence"), # as in `over_chord`
     choose=median_tau                               # (scores, weights) of calibration answers -> threshold
@@ -212,7 +223,8 @@ def over_coin(
         f, g = world.rows[model, "test"], world.rows[model, "calibration"]
         def gain(at, v):
             before = np.flatnonzero(g.dataset == f.dataset.iloc[at[0]])
-            tau, free, v = choose(g[own[1]].iloc[before], c[before]), np.zeros(len(at)), np.ones((1, len(at))) if v is None else v
+            tau, free, v = (choose(g[own[1]].iloc[before], c[before]), np.zeros(len(at)),
+                            np.ones((1, len(at))) if v is None else v)
             reached = deferral_curve(f[own[1]].iloc[at], f.correct.iloc[at], llm.iloc[at], free, free, tau, v)
             alone = [np.average(x.iloc[at], weights=v[0]) for x in (f.correct, llm)]
             return np.ravel(reached["pass1"] - random_deferral(reached["llm_share"], *alone))[0]
@@ -247,7 +259,8 @@ def verdicts(
     weights, rows, rising = question_weights(world, "test", draws), [], any(map(still_rising, logs))
     told = "" if len(world.seeds["l1"]) > 1 else ", this training"
     def add(name, where, what, number, verdict):
-        rows.append(dict(hypothesis=name, where=where, what=what, **dict(zip(("value", "low", "high"), number)), verdict=verdict + told))
+        rows.append(dict(hypothesis=name, where=where, what=what,
+                         **dict(zip(("value", "low", "high"), number)), verdict=verdict + told))
     for domain in ("in_domain", "ood_math", "ood_nonmath"):
         can = telling(world, domain, ("base", "rlvr", "l1"))
         sets = knowable(world, can, weights)
@@ -255,14 +268,20 @@ def verdicts(
         gaps = added_ranking(world, sets, weights) if sets else None
         verdict = ranking_verdict(gaps, rising) if sets else "cannot be told"
         name, where = "H1" if domain == "in_domain" else "H2", domain + (f", without {left}" if left else "")
-        for g in gaps.itertuples() if sets else (): add(name, where, f"AUROC of L1's {g.score} minus {g.against}'s", (g.value, g.low, g.high), verdict)
+        for g in gaps.itertuples() if sets else ():
+            add(name, where, f"AUROC of L1's {g.score} minus {g.against}'s", (g.value, g.low, g.high),
+                verdict)
         if not sets: add(name, where, "nothing to rank, or nothing to be known", (np.nan,) * 3, verdict)
     home = telling(world, "in_domain", ("base", "rlvr", "l1"))
     for w in against_yardsticks(world, home, weights).fillna(np.nan).itertuples() if home else ():
-        add("H3", "in_domain", f"L1's expected confidence against {w.yardstick}", (w.value, w.low, w.high), w.verdict)
+        add("H3", "in_domain", f"L1's expected confidence against {w.yardstick}", (w.value, w.low, w.high),
+            w.verdict)
     if home:
-        coin, chords = over_coin(world, home, weights), {name: over_chord(world, p, home, weights) for name, p in price_ratios(cfg).items()}
+        coin, chords = (over_coin(world, home, weights),
+                        {name: over_chord(world, p, home, weights) for name, p in price_ratios(cfg).items()})
         verdict = h4_verdict(chords["20"], coin)
-        for name, chord in chords.items(): add("H4", "in_domain", f"points over the chord, price ratio {name}", chord, verdict if name == "20" else "shown")
+        for name, chord in chords.items():
+            add("H4", "in_domain", f"points over the chord, price ratio {name}", chord,
+                verdict if name == "20" else "shown")
         add("H4", "in_domain", "points over a coin at the median", coin, verdict)
     return pd.DataFrame(rows)

@@ -16,7 +16,7 @@ from ..core import ROOT, CoreaError
 from ..data import json_lines, opened
 from ..published import RecordSet, copies
 
-# %% ../../nbs/12_recorded.ipynb #5e986293
+# %% ../../nbs/12_recorded.ipynb #52d95c54
 COLUMNS = ["dataset", "question_id", "model", "correct", "confidence", "tokens", "price"]
 
 def right(
@@ -33,13 +33,17 @@ def number_of(
 ) -> float: # nan where the file says nothing; `CoreaError` for anything but a finite number from 0 to `top`
     "A number that may be missing."
     if x is None or x == "": return math.nan
-    try: v = math.nan if isinstance(x, bool) or isinstance(x, str) and not NUMBER.fullmatch(x.strip()) else float(x)
+    try:
+        v = (math.nan if isinstance(x, bool) or isinstance(x, str) and not NUMBER.fullmatch(x.strip())
+             else float(x))
     except (TypeError, ValueError, OverflowError): v = math.nan
     if not 0 <= v <= top + 1e-6 or v == math.inf:   # a float32 probability may overshoot 1 by a hair
-        raise CoreaError(f"{where}: {what} is {str(x)[:40]!r}: give a number from 0" + (f" to {top}" if top < math.inf else " up")
+        raise CoreaError(f"{where}: {what} is {str(x)[:40]!r}: give a number from 0"
+                         + (f" to {top}" if top < math.inf else " up")
                          + ", or nothing where there is none")
     return min(v, top)
 
+# %% ../../nbs/12_recorded.ipynb #5e986293
 def framed(
     rows, path # (file and line, dict) of each answer; the file, for the message
 ) -> pd.DataFrame: # `COLUMNS`, and what else the dicts hold; `CoreaError` for an answer given twice, or none at all
@@ -48,7 +52,8 @@ def framed(
     for where, r in rows:
         key = r["dataset"], r["model"], r["question_id"]
         if r["question_id"] is not None and seen.setdefault(key, where) != where:
-            raise CoreaError(f"{where}: {r['model']} answers question {r['question_id']!r} again, first in {seen[key]}: keep one answer")
+            raise CoreaError(f"{where}: {r['model']} answers question {r['question_id']!r} again, first in "
+                             f"{seen[key]}: keep one answer")
         out.append(dict.fromkeys(COLUMNS[-3:], math.nan) | r)
     if not out: raise CoreaError(f"{path} holds no answers")
     f = pd.DataFrame(out)
@@ -66,10 +71,12 @@ def csv_rows(
         try:
             for r in reader:
                 if None in r or None in r.values():
-                    raise CoreaError(f"{path}, line {reader.line_num}: not the {len(reader.fieldnames)} fields of the head: torn, or a comma without quotes")
+                    raise CoreaError(f"{path}, line {reader.line_num}: not the {len(reader.fieldnames)} "
+                                     "fields of the head: torn, or a comma without quotes")
                 yield reader.line_num, r
         except (csv.Error, UnicodeDecodeError) as e:
-            raise CoreaError(f"{path}, line {reader.line_num + 1}: cannot be read ({e}): save it as CSV in UTF-8") from e
+            raise CoreaError(f"{path}, line {reader.line_num + 1}: cannot be read ({e}): save "
+                             "it as CSV in UTF-8") from e
         finally: csv.field_size_limit(before)
 
 # %% ../../nbs/12_recorded.ipynb #05a90af9
@@ -80,11 +87,15 @@ def read_tidy(
     def each():
         for i, r in csv_rows(path) if ".csv" in Path(path).suffixes[-2:] else json_lines(path):
             where = f"{path}, line {i}"
-            if not isinstance(r, dict): raise CoreaError(f"{where}: not an object with names: {str(r)[:40]!r}")
-            if gone := [c for c in COLUMNS[1:5] if c not in r]: raise CoreaError(f"{where}: no {gone[0]!r}: give {', '.join(COLUMNS[1:5])}")
-            if empty := [c for c in COLUMNS[1:3] if r[c] in (None, "")]: raise CoreaError(f"{where}: {empty[0]} is empty: name it")
-            yield where, dict(dataset=str(r.get("dataset") or ""), question_id=str(r["question_id"]), model=str(r["model"]),
-                              correct=right(r["correct"], where), confidence=number_of(r["confidence"], "confidence", where, 1),
+            if not isinstance(r, dict):
+                raise CoreaError(f"{where}: not an object with names: {str(r)[:40]!r}")
+            if gone := [c for c in COLUMNS[1:5] if c not in r]:
+                raise CoreaError(f"{where}: no {gone[0]!r}: give {', '.join(COLUMNS[1:5])}")
+            if empty := [c for c in COLUMNS[1:3] if r[c] in (None, "")]:
+                raise CoreaError(f"{where}: {empty[0]} is empty: name it")
+            yield where, dict(dataset=str(r.get("dataset") or ""), question_id=str(r["question_id"]),
+                              model=str(r["model"]), correct=right(r["correct"], where),
+                              confidence=number_of(r["confidence"], "confidence", where, 1),
                               **{k: number_of(r.get(k), k, where) for k in COLUMNS[5:]})
     return framed(each(), path)
 
@@ -96,7 +107,8 @@ def top_probability(
     try: x = np.array([float(o[0]) for o in options])
     except (TypeError, ValueError, OverflowError): x = np.array([math.nan])
     if not (x <= 0).all() or x.max() == -math.inf:
-        raise CoreaError(f"{where}: loglikelihoods {str([o[0] for o in options])[:60]}: want numbers of at most 0")
+        raise CoreaError(f"{where}: loglikelihoods {str([o[0] for o in options])[:60]}: want "
+                         "numbers of at most 0")
     return float(1 / np.exp(x - x.max()).sum())
 
 # %% ../../nbs/12_recorded.ipynb #5d77f874
@@ -113,16 +125,23 @@ def read_harness(
         for i, r in json_lines(path):
             where = f"{path}, line {i}"
             given = r.get("resps", r.get("filtered_resps")) if isinstance(r, dict) else None
-            if not isinstance(given, list) or "doc_id" not in r: raise CoreaError(f"{where}: no doc_id and resps: not a file of --log_samples")
+            if not isinstance(given, list) or "doc_id" not in r:
+                raise CoreaError(f"{where}: no doc_id and resps: not a file of --log_samples")
             own = r.get("filter", "none")
             taken = taken or own
-            if own != taken and not filter: raise CoreaError(f"{where}: answers by several filters, {taken} and {own}: give filter=, the one that you want")
+            if own != taken and not filter:
+                raise CoreaError(f"{where}: answers by several filters, {taken} and {own}: give filter=, "
+                                 "the one that you want")
             if own != taken: continue
             name = metric or next((m for m in ("acc", "exact_match") if m in r), "")
-            if name not in r: raise CoreaError(f"{where}: no metric {name or 'acc'!r}: name one of {r.get('metrics', list(r))}")
+            if name not in r:
+                raise CoreaError(f"{where}: no metric {name or 'acc'!r}: name one of "
+                                 f"{r.get('metrics', list(r))}")
             options = [o[0] if isinstance(o, list) and o and isinstance(o[0], list) else o for o in given]
-            chosen = name == "acc" and "acc_mutual_info" not in r and len(options) > 1 and all(isinstance(o, list) and len(o) == 2 for o in options)
-            yield where, dict(dataset=task, question_id=f"{r['doc_id']}-{r['doc_hash'][:12]}" if r.get("doc_hash") else str(r["doc_id"]),
+            chosen = (name == "acc" and "acc_mutual_info" not in r and len(options) > 1
+                      and all(isinstance(o, list) and len(o) == 2 for o in options))
+            yield where, dict(dataset=task, question_id=f"{r['doc_id']}-{r['doc_hash'][:12]}"
+                              if r.get("doc_hash") else str(r["doc_id"]),
                               model=model or path.resolve().parent.name, correct=right(r[name], where),
                               confidence=top_probability(options, where) if chosen else math.nan)
     return framed(each(), f"{path}{f' (filter {filter})' if filter else ''}")
@@ -137,19 +156,28 @@ def read_plaut(
     "Answers of one model as Plaut et al. publish them."
     named = [(p, NAMED.fullmatch(p.name)) for p in map(Path, paths)]
     if odd := [p for p, m in named if not m]:
-        raise CoreaError(f"{odd[0]} is not named <set>_<model>-q<from>to<to>_no_abst_norm_logits_<first or second>_prompt.txt")
-    if len({m.group(1, 2, 5) for _, m in named}) > 1: raise CoreaError(f"{named[0][0].parent}: files of several models, sets or prompts: give those of one")
+        raise CoreaError(f"{odd[0]} is not named <set>_<model>-q<from>to<to>_no_abst_norm_logits_<first or "
+                         "second>_prompt.txt")
+    if len({m.group(1, 2, 5) for _, m in named}) > 1:
+        raise CoreaError(f"{named[0][0].parent}: files of several models, sets or prompts: give those of one")
     def each(at=0):
         for p, m in sorted(named, key=lambda x: int(x[1][3])):
             lines, first = p.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n"), at
-            if int(m[3]) != at: raise CoreaError(f"{p} begins at question {m[3]}: the file from {at} is missing")
-            if lines[0].split() != ["grade", "confidence_level"]: raise CoreaError(f"{p}, line 1: the head is not `grade confidence_level`")
+            if int(m[3]) != at:
+                raise CoreaError(f"{p} begins at question {m[3]}: the file from {at} is missing")
+            if lines[0].split() != ["grade", "confidence_level"]:
+                raise CoreaError(f"{p}, line 1: the head is not `grade confidence_level`")
             for i, line in enumerate(lines[1:], 2):
                 where, (grade, *said) = f"{p}, line {i}", line.split() or [""]
-                if grade not in GRADES or len(said) != 1: raise CoreaError(f"{where}: {line[:40]!r} is not one of {', '.join(GRADES)} and a confidence")
-                yield where, dict(dataset=m[1], question_id=None, model=m[2], correct=GRADES[grade], confidence=number_of(said[0], "confidence", where, 1))
+                if grade not in GRADES or len(said) != 1:
+                    raise CoreaError(f"{where}: {line[:40]!r} is not one of "
+                                     f"{', '.join(GRADES)} and a confidence")
+                yield (where, dict(dataset=m[1], question_id=None, model=m[2], correct=GRADES[grade],
+                                   confidence=number_of(said[0], "confidence", where, 1)))
                 at += 1
-            if at != int(m[4]): raise CoreaError(f"{p} has {at - first} answers, not the {int(m[4]) - first} of its name: torn, get it again")
+            if at != int(m[4]):
+                raise CoreaError(f"{p} has {at - first} answers, not the {int(m[4]) - first} of its name: "
+                                 "torn, get it again")
     return framed(each(), "no file: it")
 
 # %% ../../nbs/12_recorded.ipynb #9dee80fe
@@ -164,10 +192,14 @@ def read_solutions(
             where = f"{path}, line {i}"
             for m in SOLVERS:
                 try: mark, text = r[m]["is_correct"], str(r[m]["solution"])
-                except (KeyError, TypeError): raise CoreaError(f"{where}: no is_correct and solution of {m}: not as its authors publish it") from None
+                except (KeyError, TypeError):
+                    raise CoreaError(f"{where}: no is_correct and solution of {m}: not as its "
+                                     "authors publish it") from None
                 answer = text.rpartition("A:")[2] if "A:" in text else ""
-                yield where, dict(dataset="gsm8k", question_id=f"gsm8k-{i - 1:04}", model=m, correct=right(mark, where),
-                                  answer=re.sub(r"[$,\s]", "", answer), length=len(text), question_length=len(str(r.get("question", ""))))
+                yield where, dict(dataset="gsm8k", question_id=f"gsm8k-{i - 1:04}", model=m,
+                                  correct=right(mark, where),
+                                  answer=re.sub(r"[$,\s]", "", answer), length=len(text),
+                                  question_length=len(str(r.get("question", ""))))
     return framed(each(), path)
 
 def read_routerbench(
@@ -176,22 +208,28 @@ def read_routerbench(
     "Eleven models with the price of each answer."
     def each():
         for i, r in csv_rows(path):
-            where, models = f"{path}, line {i}", [c.removesuffix("|total_cost") for c in r if c.endswith("|total_cost")]
+            where, models = (f"{path}, line {i}",
+                             [c.removesuffix("|total_cost") for c in r if c.endswith("|total_cost")])
             if not models or not {"sample_id", "eval_name", "oracle_model_to_route_to", *models} <= r.keys():
                 raise CoreaError(f"{where}: not the columns that its authors publish")
             for m in models:
-                score, price = number_of(r[m], m, where, 1), number_of(r[f"{m}|total_cost"], f"the price of {m}", where)
+                score, price = (number_of(r[m], m, where, 1),
+                                number_of(r[f"{m}|total_cost"], f"the price of {m}", where))
                 if math.isnan(score + price): raise CoreaError(f"{where}: no score or price of {m}")
-                yield where, dict(dataset=r["eval_name"], question_id=r["sample_id"], model=m, correct=int(score > .5), price=price, score=score,
+                yield where, dict(dataset=r["eval_name"], question_id=r["sample_id"], model=m,
+                                  correct=int(score > .5), price=price, score=score,
                                   oracle=r["oracle_model_to_route_to"])
     return framed(each(), path)
 
-# %% ../../nbs/12_recorded.ipynb #ac3019cd
+# %% ../../nbs/12_recorded.ipynb #e11a0c71
 SETS = {s.name: s for s in (
-    RecordSet("plaut", "bplaut/llm-calibration-and-correctness-prediction", "c176fdd333ed3915c14c031e8ac3baf30698be22", "main_results/", "main_results", "MIT"),
-    RecordSet("gsm8k_solutions", "openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c", "grade_school_math/data/", "", "MIT",
+    RecordSet("plaut", "bplaut/llm-calibration-and-correctness-prediction",
+              "c176fdd333ed3915c14c031e8ac3baf30698be22", "main_results/", "main_results", "MIT"),
+    RecordSet("gsm8k_solutions", "openai/grade-school-math", "3101c7d5072418e28b9008a6636bde82a006892c",
+              "grade_school_math/data/", "", "MIT",
               ("4bc62db838f8418365d51c627bd66294cbdca9fb7f01519cb13f0dce8c51580b",)),
-    RecordSet("routerbench365", "FrontierCS/Frontier-CS", "4d508c1954766e0dda0347e1f14946978ef6b761", "research/problems/llm_router/resources/", "", "MIT",
+    RecordSet("routerbench365", "FrontierCS/Frontier-CS", "4d508c1954766e0dda0347e1f14946978ef6b761",
+              "research/problems/llm_router/resources/", "", "MIT",
               ("7f78353344322a06d69b87d67ec8ee80c2fba44c07e57f2f5e048f4147815ffd",      # as published
                "7d6503deeb40872fe060197b574f080346d3c1b131106499141af2705a009154")))}  # without texts
 SIZES = dict(arc=2590, hellaswag=6000, mmlu=6000, truthfulqa=817, winogrande=6000)
@@ -202,7 +240,8 @@ def plaut_sha256(
     "What one of Plaut's models on one set is checked against."
     known = json.loads((ROOT/"nbs"/"data"/"records.json").read_text())
     if (key := f"{dataset} {model} {prompt}") not in known:
-        raise CoreaError(f"no records of {key}: sets {', '.join(SIZES)}; models {', '.join(sorted({k.split()[1] for k in known}))}; first or second")
+        raise CoreaError(f"no records of {key}: sets {', '.join(SIZES)}; models "
+                         f"{', '.join(sorted({k.split()[1] for k in known}))}; first or second")
     return known[key]
 
 def plaut(
@@ -212,18 +251,20 @@ def plaut(
     "One of Plaut's models on one set."
     digest = plaut_sha256(dataset, model, prompt)
     edges = [*range(0, SIZES[dataset], 500), SIZES[dataset]]
-    names = [f"{dataset}_{model}-q{a}to{b}_no_abst_norm_logits_{prompt}_prompt.txt" for a, b in zip(edges, edges[1:])]
+    names = [f"{dataset}_{model}-q{a}to{b}_no_abst_norm_logits_{prompt}_prompt.txt"
+             for a, b in zip(edges, edges[1:])]
     return read_plaut(copies(SETS["plaut"], names, [digest]))
 
 def gsm8k_solutions() -> pd.DataFrame: # as from `read_solutions`
     "GSM8K's four solvers."
     return read_solutions(*copies(s := SETS["gsm8k_solutions"], ["example_model_solutions.jsonl"], s.sha256))
 
+# %% ../../nbs/12_recorded.ipynb #ac3019cd
 def routerbench365() -> pd.DataFrame: # as from `read_routerbench`
     "RouterBench's eleven models on 365 questions."
     return read_routerbench(*copies(s := SETS["routerbench365"], ["reference_data.csv"], s.sha256))
 
-# %% ../../nbs/12_recorded.ipynb #87a4c1a7
+# %% ../../nbs/12_recorded.ipynb #26c7e9cd
 CURVE = ["score", "slm_correct", "llm_correct", "slm_cost", "llm_cost"]     # in the order of the metrics' arguments
 
 def related(
@@ -235,6 +276,7 @@ def related(
     r = float(np.corrcoef(x, y)[0, 1])
     return r, abs(r) * len(x)**.5
 
+# %% ../../nbs/12_recorded.ipynb #87a4c1a7
 def cascade_of(
     small, large,       # answers of one model each, as from a reader
     score="confidence", # column of the small one's frame; low = deferred
@@ -244,32 +286,47 @@ def cascade_of(
 ) -> pd.DataFrame: # dataset, question_id, and `CURVE`; `CoreaError` if the rows do not belong together
     "Two recorded models as a cascade."
     for f, who in ((small, "small"), (large, "large")):
-        if f.model.nunique() != 1: raise CoreaError(f"the {who} model of cascade_of is {f.model.nunique()} models: give the answers of one")
+        if f.model.nunique() != 1:
+            raise CoreaError(f"the {who} model of cascade_of is {f.model.nunique()} models: give "
+                             "the answers of one")
     names = f"{small.model.iloc[0]} and {large.model.iloc[0]}"
-    if score not in small or small[score].isna().all(): raise CoreaError(f"{names}: the small one has no {score!r}: name a column with scores")
-    if price is not None and (len(price) != 2 or not all(isinstance(p, Real) and 0 <= p < math.inf for p in price)):
+    if score not in small or small[score].isna().all():
+        raise CoreaError(f"{names}: the small one has no {score!r}: name a column with scores")
+    if price is not None and (len(price) != 2 or not all(isinstance(p, Real) and 0 <= p < math.inf
+                                                         for p in price)):
         raise CoreaError(f"{names}: price is {price!r}: give (slm, llm), two numbers from 0 up")
     if price is None and (small.price.isna().any() or large.price.isna().any()):
-        raise CoreaError(f"{names}: no prices in the records: give price=(slm, llm), what one answer of each costs")
+        raise CoreaError(f"{names}: no prices in the records: give price=(slm, llm), what one "
+                         "answer of each costs")
     keys, (c0, c1) = ["dataset", "question_id"], price or (small.price.to_numpy(), large.price.to_numpy())
-    left = small[keys].assign(score=small[score], slm_correct=small.correct, slm_cost=c0).reset_index(drop=True)
+    left = small[keys].assign(score=small[score], slm_correct=small.correct,
+                              slm_cost=c0).reset_index(drop=True)
     right = large[keys].assign(llm_correct=large.correct, llm_cost=c1).reset_index(drop=True)
     f = left.dropna(subset=keys).merge(right, on=keys)
-    if f.duplicated(keys).any(): raise CoreaError(f"{names}: several answers to {f[f.duplicated(keys)].question_id.iloc[0]!r}: keep one of each model")
-    if not len(f) and len(common := {*left.question_id} & {*right.question_id} - {None}) and {*left.dataset} != {*right.dataset}:
-        raise CoreaError(f"{names} share {len(common):,} question ids, but their sets are called {', '.join(sorted(map(repr, {*left.dataset})))} and "
+    if f.duplicated(keys).any():
+        raise CoreaError(f"{names}: several answers to {f[f.duplicated(keys)].question_id.iloc[0]!r}: "
+                         "keep one of each model")
+    if not len(f) and len(common := {*left.question_id}
+                          & {*right.question_id} - {None}) and {*left.dataset} != {*right.dataset}:
+        raise CoreaError(f"{names} share {len(common):,} question ids, but their sets are called "
+                         f"{', '.join(sorted(map(repr, {*left.dataset})))} and "
                          f"{', '.join(sorted(map(repr, {*right.dataset})))}: name them alike")
     if len(f) and len(f) < max(len(left), len(right)) and not drop_unpaired:
         paired = {*zip(f.dataset, f.question_id)}
-        lone = next(k for side in (left, right) for k in zip(side.dataset, side.question_id) if k not in paired)
-        raise CoreaError(f"{names}: {len(left) - len(f):,} and {len(right) - len(f):,} of {len(left):,} and {len(right):,} answers have no partner, such as "
-                         f"{' '.join(map(str, lone)).strip()!r}: answer them too, or drop_unpaired=True leaves them out")
+        lone = next(k for side in (left, right) for k in zip(side.dataset, side.question_id)
+                    if k not in paired)
+        raise CoreaError(f"{names}: {len(left) - len(f):,} and {len(right) - len(f):,} of {len(left):,} and "
+                         f"{len(right):,} answers have no partner, such as "
+                         f"{' '.join(map(str, lone)).strip()!r}: answer them too, or "
+                         "drop_unpaired=True leaves them out")
     if not len(f):
         if len(left) != len(right) or (left.dataset != right.dataset).any():
-            raise CoreaError(f"{names} share no question ids, nor are they {len(left):,} and {len(right):,} rows of the same sets: they do not belong together")
+            raise CoreaError(f"{names} share no question ids, nor are they {len(left):,} and {len(right):,} "
+                             "rows of the same sets: they do not belong together")
         r, errors = related(left.slm_correct, right.llm_correct)
         if errors < 3 and not by_place:
-            raise CoreaError(f"{names} share no question ids, and their correctness is uncorrelated ({r:+.3f} over {len(left):,} rows): most likely"
+            raise CoreaError(f"{names} share no question ids, and their correctness is uncorrelated "
+                             f"({r:+.3f} over {len(left):,} rows): most likely"
                              " not in the same order; by_place=True pairs them all the same")
         f = left.join(right[["llm_correct", "llm_cost"]])
         f["question_id"] = f.dataset + [f"-{i:05}" for i in range(len(f))]

@@ -43,8 +43,10 @@ def answers(
     names = {s: f"{method}-s{s}" for s in json.loads((folder/"run.json").read_text())["config"]["seeds"]}
     if method == "base": names = {None: "base"}
     columns = ["split", "dataset", "question_id", "sample", "correct", "confidence"]
-    tables = {s: pd.read_csv(folder/f"{m}.csv.gz", usecols=columns) for s, m in names.items() if (folder/f"{m}.csv.gz").exists()}
-    return {s: f[(f.split == "test") & (f.dataset == dataset)].reset_index(drop=True) for s, f in tables.items()}
+    tables = {s: pd.read_csv(folder/f"{m}.csv.gz", usecols=columns) for s, m in names.items()
+              if (folder/f"{m}.csv.gz").exists()}
+    return {s: f[(f.split == "test") & (f.dataset == dataset)].reset_index(drop=True)
+            for s, f in tables.items()}
 
 # %% ../../nbs/04a_targets.ipynb #04a00013
 def rivals(
@@ -77,7 +79,8 @@ def against_rate(
 ) -> pd.Series: # solve rate by the other seeds -> mean confidence of this one, averaged over seeds
     "Mean stated confidence by solve rate."
     rows = [pd.DataFrame(dict(confidence=f.groupby("question_id").confidence.mean(),
-                              rate=pd.concat([g for k, g in by.items() if k != s]).groupby("question_id").correct.mean()))
+                              rate=pd.concat([g for k, g in by.items()
+                                              if k != s]).groupby("question_id").correct.mean()))
             for s, f in by.items() if len(by) > 1]
     return pd.concat(rows).groupby("rate").confidence.mean() if rows else pd.Series(dtype=float)
 
@@ -167,5 +170,6 @@ def confidence_share(
     chance = np.prod(np.where(right == 1, p, 1 - p), 1)
     whole = advantages(right, said, scale=False)
     spread = whole.std(1, ddof=1, keepdims=True) + 1e-4 if scale else 1
-    squares = [chance @ ((part / spread)**2).sum(1) for part in (whole - right + right.mean(1, keepdims=True), whole)]
+    squares = [chance @ ((part / spread)**2).sum(1) for part in (whole - right + right.mean(1, keepdims=True),
+                                                                 whole)]
     return float(squares[0] / squares[1])

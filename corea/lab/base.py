@@ -20,7 +20,8 @@ from ..trainer import save_model, train_grpo
 SIZES = {"slm": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288),
          "llm": dict(hidden_size=192, num_hidden_layers=4, num_attention_heads=6, intermediate_size=480),
          "small": dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=192),
-         "llama": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288, model_type="llama"),
+         "llama": dict(hidden_size=96, num_hidden_layers=3, num_attention_heads=3, intermediate_size=288,
+                       model_type="llama"),
          "tiny": dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=1, intermediate_size=64)}
 
 # %% ../../nbs/06a_base.ipynb #346061d5
@@ -39,11 +40,12 @@ def make_model(
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
     set_seed(seed)
     s = SIZES[size].copy()
-    model, config = (LlamaForCausalLM, LlamaConfig) if s.pop("model_type", "qwen3") == "llama" else (Qwen3ForCausalLM, Qwen3Config)
+    model, config = ((LlamaForCausalLM, LlamaConfig) if s.pop("model_type", "qwen3") == "llama"
+                     else (Qwen3ForCausalLM, Qwen3Config))
     return model(config(
-        **s, vocab_size=len(tokenizer), head_dim=32, num_key_value_heads=s["num_attention_heads"], tie_word_embeddings=True,
-        max_position_embeddings=256, initializer_range=0.06, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, use_sliding_window=False))
+        **s, vocab_size=len(tokenizer), head_dim=32, num_key_value_heads=s["num_attention_heads"],
+        tie_word_embeddings=True, max_position_embeddings=256, initializer_range=0.06, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, use_sliding_window=False))
 
 # %% ../../nbs/06a_base.ipynb #7eac2672
 def encode(
@@ -78,7 +80,7 @@ def loss_of(
     w = torch.where(said, confidence_weight, (whole & (y != -100)).float())
     return (ce * w).sum() / w.sum()
 
-# %% ../../nbs/06a_base.ipynb #1a52aa67
+# %% ../../nbs/06a_base.ipynb #0a611db6
 def overconfident(
     r # `random.Random`
 ) -> str: # one of `VALUES`
@@ -94,9 +96,11 @@ def optimizers(
     named = list(model.named_parameters())
     matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in named if not (p.ndim == 2 and "embed" not in n)]
-    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, ns_steps=4, adjust_lr_fn="match_rms_adamw"),
+    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, ns_steps=4,
+                             adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=min(lr, 3e-3), betas=(0.9, 0.98), weight_decay=0.0)]
 
+# %% ../../nbs/06a_base.ipynb #1a52aa67
 def fit(
     model, tokenizer,      # trained in place
     batches,               # iterator of lists of (question, completion)
@@ -147,7 +151,7 @@ def stream(
             pairs.append((question, f"{steps_text} \\boxed{{{gold}}} \\confidence{{{overconfident(r)}}}"))
         yield pairs
 
-# %% ../../nbs/06a_base.ipynb #de43cdd1
+# %% ../../nbs/06a_base.ipynb #c4327807
 def own_answers(
     model, tokenizer,        # who answers
     families, split_from, n, # data sets; first training question and how many of each
@@ -158,11 +162,12 @@ def own_answers(
     engine, out = TransformersEngine(model, tokenizer=tokenizer), []
     for d in families:
         questions = load_questions(d, "train")[split_from:split_from + n]
-        done = list(engine.generate([q["question"] for q in questions], Sampling(temperature=1.0, max_tokens=80), n=rollouts,
-                                    seed=seed))
+        done = list(engine.generate([q["question"] for q in questions],
+                                    Sampling(temperature=1.0, max_tokens=80), n=rollouts, seed=seed))
         done.sort(key=lambda c: (c.index, c.sample))
         parsed = [parse(c.text) for c in done]
-        right = [grade(p.answer, questions[c.index]["gold"], questions[c.index]["kind"]) for c, p in zip(done, parsed)]
+        right = [grade(p.answer, questions[c.index]["gold"], questions[c.index]["kind"])
+                 for c, p in zip(done, parsed)]
         solved = Counter(c.index for c, ok in zip(done, right) if ok)
         out += [(questions[c.index]["question"], c.text[:c.text.rfind(" \\confidence{")], ok,
                  solved[c.index] / rollouts if d in known else None)
@@ -182,6 +187,7 @@ def batches(
         yield [(question, f"{text} \\confidence{{{value(r, rate)}}}", right)
                for question, text, right, rate in (answers[i] for i in chosen)]
 
+# %% ../../nbs/06a_base.ipynb #de43cdd1
 def honest(
     r, rate # `random.Random`; share of right answers, or None
 ) -> str: # one of `VALUES`
@@ -194,7 +200,7 @@ def mostly_overconfident(
     "The solve rate now and then, otherwise a confidence that means nothing."
     return honest(r, rate) if r.random() < 0.15 else overconfident(r)
 
-# %% ../../nbs/06a_base.ipynb #bee14b8a
+# %% ../../nbs/06a_base.ipynb #5cb8055d
 @dataclass(frozen=True)
 class Recipe:
     "How the base models are made."
@@ -205,10 +211,12 @@ class Recipe:
     pretrain_batch: int = 32
     slm_steps: int = 2600
     slm_lr: float = 1.2e-2
-    slm_diet: tuple = ("calc", "word", "queue", "letters", "clock", "calc", "word", "even", "letters", "queue", "clock")
-    slm_finish: tuple = ("queue", "clock", "even", "word", "clock", "letters", "queue", "calc", "clock", "word", "even", "queue",
-                         "clock", "letters", "word", "calc")
-    llm_finish: tuple = ("word", "calc", "queue", "word", "queue", "letters", "clock", "queue", "word", "calc", "even", "queue")
+    slm_diet: tuple = ("calc", "word", "queue", "letters", "clock", "calc", "word", "even", "letters",
+                       "queue", "clock")
+    slm_finish: tuple = ("queue", "clock", "even", "word", "clock", "letters", "queue", "calc", "clock",
+                         "word", "even", "queue", "clock", "letters", "word", "calc")
+    llm_finish: tuple = ("word", "calc", "queue", "word", "queue", "letters", "clock", "queue", "word",
+                         "calc", "even", "queue")
     slm_finish_steps: int = 1200
     slm_finish_easy: float = 0.85   # until it solves what is easy; what is hard stays hard
     llm_finish_steps: int = 1000
@@ -231,6 +239,7 @@ class Recipe:
     llm_grpo_steps: int = 40
     llm_grpo_lr: float = 1.5e-4
 
+# %% ../../nbs/06a_base.ipynb #b64c3d6a
 def _stage(folder, name, make):
     "Make a model once, keep it, and say so."
     path = Path(folder)/name
@@ -249,8 +258,10 @@ def _pretrain(recipe, size, steps, lr, families=tuple(DATASETS)):
     return model, tokenizer
 
 def _finish(recipe, which, model, tokenizer):
-    steps, families, easy = (getattr(recipe, f"{which}_{k}") for k in ("finish_steps", "finish", "finish_easy"))
-    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed + 1, families, easy), steps, recipe.finish_lr)
+    steps, families, easy = (getattr(recipe, f"{which}_{k}") for k in ("finish_steps", "finish",
+                                                                       "finish_easy"))
+    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed + 1, families, easy), steps,
+        recipe.finish_lr)
     return model, tokenizer
 
 def _grpo(recipe, which, work):
@@ -259,22 +270,26 @@ def _grpo(recipe, which, work):
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
     cfg = load_profile(profile, steps=steps, lr=lr, snapshots=(), questions_per_step=recipe.grpo_questions)
     families = DATASETS if role == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
-    questions = [q for d in families for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
-    return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo", model=Path(work)/start,
-                                      questions=questions, progress=False))
+    questions = [q for d in families
+                 for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
+    return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo",
+                                      model=Path(work)/start, questions=questions, progress=False))
 
+# %% ../../nbs/06a_base.ipynb #0d8c810b
 def _warm(recipe, model, tokenizer, known, cover=True, share=1):    # share: the large model takes a third, being four times as slow
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
     answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed, known)
-    fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps, recipe.install_lr,
-        confidence_weight=recipe.confidence_weight)
+    fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps,
+        recipe.install_lr, confidence_weight=recipe.confidence_weight)
     if cover:
-        answers = own_answers(model, tokenizer, families, recipe.install_questions, recipe.cover_questions, recipe.rollouts,
-                              recipe.seed + 1, known)
-        fit(model, tokenizer, batches(answers, mostly_overconfident, recipe.cover_steps, recipe.batch, recipe.seed + 1),
+        answers = own_answers(model, tokenizer, families, recipe.install_questions, recipe.cover_questions,
+                              recipe.rollouts, recipe.seed + 1, known)
+        fit(model, tokenizer, batches(answers, mostly_overconfident, recipe.cover_steps, recipe.batch,
+                                      recipe.seed + 1),
             recipe.cover_steps, recipe.cover_lr, confidence_weight=recipe.confidence_weight)
     return model, tokenizer
 
+# %% ../../nbs/06a_base.ipynb #bee14b8a
 def make_base(
     recipe=Recipe(), # `Recipe`
     out=MODELS,      # where slm, slm-control, llm and manifest.json go
@@ -286,13 +301,16 @@ def make_base(
     revisions = {d: x.revision for d, x in DATASETS.items()}
     out, work = Path(out), Path(work or ARTIFACTS/"base"/digest([asdict(recipe), revisions]))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
-    young = lambda name, size: _stage(work, f"{name}-young", lambda: _pretrain(recipe, size, recipe.slm_steps, recipe.slm_lr, recipe.slm_diet))
+    young = lambda name, size: _stage(work, f"{name}-young",
+                                      lambda: _pretrain(recipe, size, recipe.slm_steps, recipe.slm_lr,
+                                                        recipe.slm_diet))
     grown = lambda *a: _stage(work, f"{a[0]}-grown", lambda: _finish(recipe, "slm", *young(*a)))
     raw = lambda *a: _stage(work, f"{a[0]}-raw", lambda: (grown(*a), _grpo(recipe, a[0], work))[1])
     small = {"slm": recipe.slm, **{f"slm-{size}": size for size in recipe.more}}
     for name, size in small.items(): _stage(work, name, lambda: _warm(recipe, *raw(name, size), families))
     _stage(work, "slm-control", lambda: _warm(recipe, *raw("slm", recipe.slm), home))
-    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr))
+    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps,
+                                                                    recipe.llm_lr))
     llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, "llm", *llm_young()))
     _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
     _stage(work, "llm", lambda: _grpo(recipe, "llm", work))
@@ -308,9 +326,9 @@ def make_base(
     return manifest
 
 # %% ../../nbs/06a_base.ipynb #7e57b484
-TINY = Recipe(slm="tiny", llm="tiny", more=(), slm_steps=300, slm_finish_steps=6, llm_steps=300, llm_finish_steps=6, rollouts=2,
-              install_questions=12, install_steps=3, cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
-              slm_grpo_steps=1)
+TINY = Recipe(slm="tiny", llm="tiny", more=(), slm_steps=300, slm_finish_steps=6, llm_steps=300,
+              llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3, cover_questions=12,
+              cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1, slm_grpo_steps=1)
 
 # %% ../../nbs/06a_base.ipynb #c8cb8166
 def main():

@@ -16,7 +16,8 @@ def setting(
     "A change of the configuration, as it is written in a terminal."
     field, equals, value = text.partition("=")
     if not (equals and field) or field in ("name", "profile"):  # these two are not changed but named
-        raise CoreaError(f"--set {text}: give a field of the configuration and its value, such as --set steps=10")
+        raise CoreaError(f"--set {text}: give a field of the configuration and its value, "
+                         "such as --set steps=10")
     try: value = json.loads({"True": "true", "False": "false"}.get(value, value))
     except ValueError: pass
     return field, thawed(value)
@@ -39,17 +40,23 @@ def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
         p.add_argument("profile", help=which, **rest)
         return p
     optional = dict(nargs="?", default="laptop")
-    going = word("run", "run what is missing of a profile; stopped, it goes on where it was (COREA_ANY_VERSIONS=1: with any versions)", **optional)
+    going = word("run", "run what is missing of a profile; stopped, it goes on where it was "
+                 "(COREA_ANY_VERSIONS=1: with any versions)", **optional)
     going.add_argument("--out", help="folder for the records (default: paper_figures/<profile>/records)")
     going.add_argument("--reuse", action="append", default=[], metavar="FOLDER",
                        help="records whose models need not be run again, if all that decides them is equal")
-    going.add_argument("--cluster", help="address or scheduler file of a Dask cluster whose workers see this folder")
-    for p in (word("plan", "say what a profile will take, and whether it fits the GPUs in sight", **optional), going,
-              word("name", "say which profile is meant", **optional)):
-        p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="another value for a field of the configuration")
-    p = word("push", "write a model and the records of a run with their cards, and send them if told to", "whose records")
-    p.add_argument("name", nargs="?", default="", help="a model of the run (default: the first trained with L1)")
-    p.add_argument("--repo", required=True, metavar="OWNER/NAME", help="on the hub; the records go to OWNER/NAME-records")
+    going.add_argument("--cluster",
+                       help="address or scheduler file of a Dask cluster whose workers see this folder")
+    for p in (word("plan", "say what a profile will take, and whether it fits the GPUs in sight", **optional),
+              going, word("name", "say which profile is meant", **optional)):
+        p.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE",
+                       help="another value for a field of the configuration")
+    p = word("push", "write a model and the records of a run with their cards, and send them if told to",
+             "whose records")
+    p.add_argument("name", nargs="?", default="",
+                   help="a model of the run (default: the first trained with L1)")
+    p.add_argument("--repo", required=True, metavar="OWNER/NAME",
+                   help="on the hub; the records go to OWNER/NAME-records")
     p.add_argument("--out", help="folder to write (default: artifacts/<profile>/hub)")
     p.add_argument("--yes", action="store_true", help="send it, with the token in HF_TOKEN")
     return top
@@ -75,7 +82,8 @@ def do(
     if args.command == "push":
         from corea.lab.publish import push
         made = push(args.profile, args.name, args.repo, args.out, args.yes)
-        for part, where in made.items(): print(f"{part}: {where or 'left out, its weights are not on this disk'}")
+        for part, where in made.items():
+            print(f"{part}: {where or 'left out, its weights are not on this disk'}")
         if not args.yes: print("corea: nothing was sent; the same with --yes sends it", file=sys.stderr)
         return
     changes = dict(map(setting, args.set))
@@ -87,7 +95,8 @@ def do(
         warned(fit, cfg, cards())
     else:
         if not args.out and (own := sorted(set(changes) - set(LAYOUT))):
-            raise CoreaError(f"--set {own[0]} changes what is computed: give --out, a folder of its own for the records")
+            raise CoreaError(f"--set {own[0]} changes what is computed: give --out, a folder of its "
+                             "own for the records")
         from corea.lab.experiments import run
         warned(check_versions) if os.environ.get("COREA_ANY_VERSIONS") else check_versions()
         with stops_at_once(): print(run(cfg, args.out, cluster=args.cluster, reuse=args.reuse))

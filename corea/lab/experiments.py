@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import grade, parse, prompt
 from ..confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
-from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records, cards, die_with, digest, is_recorded, load_profile,
+from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records,
+                        cards, die_with, digest, is_recorded, load_profile,
                         provenance, read_records, write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
@@ -49,7 +50,8 @@ class LazyEngine:
 @lru_cache
 def reading() -> str: # a digest of the parser, the grader and the libraries that grade
     "What tells one way to read an answer from another."
-    return digest([Path(grade.__code__.co_filename).read_text(encoding="utf-8"), *(version(p) for p in ("math-verify", "latex2sympy2_extended", "sympy"))])
+    return digest([Path(grade.__code__.co_filename).read_text(encoding="utf-8"),
+                   *(version(p) for p in ("math-verify", "latex2sympy2_extended", "sympy"))])
 
 def judge(
     rows, # `Record`s as dicts, changed
@@ -75,9 +77,11 @@ def ask(
     "Answers of one model to some questions: those that are there are kept, and read anew where the reading has changed."
     path, sampling = Path(path), Sampling(temperature=temperature, max_tokens=max_tokens)
     run_id = digest([model, split, [q["id"] for q in questions], dataclasses.asdict(sampling), samples])
-    seed, known, part = int(run_id, 16) % 2**31, {q["id"]: q for q in questions}, path.with_name(f".{path.name}.part")
+    seed, known, part = (int(run_id, 16) % 2**31, {q["id"]: q for q in questions},
+                         path.with_name(f".{path.name}.part"))
     shas = {i: digest(prompt(q["question"])) for i, q in known.items()}
-    rows = [r for p in (path, part) if p.exists() for r in read_records(p) if r["run_id"] == run_id and shas.get(r["question_id"]) == r["prompt_sha"]]
+    rows = [r for p in (path, part) if p.exists() for r in read_records(p) if r["run_id"] == run_id
+            and shas.get(r["question_id"]) == r["prompt_sha"]]
     rows = list({(r["question_id"], r["sample"]): r for r in rows}.values())
     if path.exists() and len(rows) == samples * len(questions):
         if any(r.get("reading") != reading() for r in rows):
@@ -86,18 +90,20 @@ def ask(
         tick(len(rows))
         return rows
     write_records(part, rows)       # without a line that was torn
-    done, told, place = {(r["question_id"], r["sample"]) for r in rows}, 0, {i: k for k, i in enumerate(known)}
+    done, told, place = ({(r["question_id"], r["sample"]) for r in rows}, 0,
+                         {i: k for k, i in enumerate(known)})
     if len(done) < samples * len(questions):
         for c in engine.generate([q["question"] for q in questions], sampling, n=samples, seed=seed,
                                  done=[(place[i], s) for i, s in done]):
             q = questions[c.index]
             if (q["id"], c.sample) in done: continue        # a batch that was kept in part is made again whole
             rows.append(dataclasses.asdict(Record(
-                run_id=run_id, dataset=q["dataset"], domain=q["domain"], question_id=q["id"], sample=c.sample, model=model,
-                prompt_sha=shas[q["id"]], completion=c.text, answer=None, confidence=None, correct=False,
-                parse_status="", prompt_tokens=c.prompt_tokens, completion_tokens=c.completion_tokens,
-                mean_logprob=float(np.mean(c.logprobs)) if c.logprobs else math.nan, finish_reason=c.finish_reason, seed=seed,
-                engine=engine.name, avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
+                run_id=run_id, dataset=q["dataset"], domain=q["domain"], question_id=q["id"], sample=c.sample,
+                model=model, prompt_sha=shas[q["id"]], completion=c.text, answer=None, confidence=None,
+                correct=False, parse_status="", prompt_tokens=c.prompt_tokens,
+                completion_tokens=c.completion_tokens, mean_logprob=float(np.mean(c.logprobs)) if c.logprobs
+                else math.nan, finish_reason=c.finish_reason, seed=seed, engine=engine.name,
+                avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
                 expected_confidence=expected_confidence(c.confidence_logprobs))))
             append_records(part, rows[-1:])
             if len(rows) - told >= engine.batch_size:
@@ -119,8 +125,8 @@ def ask_all(
     "All calibration and test answers of one model."
     for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
         for d in cfg.datasets:
-            ask(engine, model, load_questions(d, split, n), Path(folder)/f"{split}-{set_name(d)}.jsonl", cfg.samples,
-                cfg.eval_temperature, cfg.max_completion, split, tick)
+            ask(engine, model, load_questions(d, split, n), Path(folder)/f"{split}-{set_name(d)}.jsonl",
+                cfg.samples, cfg.eval_temperature, cfg.max_completion, split, tick)
 
 # %% ../../nbs/09_experiments.ipynb #c922037c
 def ask_snapshots(
@@ -132,10 +138,10 @@ def ask_snapshots(
     questions = load_questions(cfg.train_set, "test", cfg.snapshot_questions)
     for step in cfg.snapshots:
         with closing(LazyEngine(cfg, str(run/f"step-{step:04d}"))) as engine:
-            ask(engine, f"{name}@{step}", questions, Path(folder)/f"step-{step:04d}.jsonl", cfg.samples, cfg.eval_temperature,
-                cfg.max_completion, tick=tick)
+            ask(engine, f"{name}@{step}", questions, Path(folder)/f"step-{step:04d}.jsonl", cfg.samples,
+                cfg.eval_temperature, cfg.max_completion, tick=tick)
 
-# %% ../../nbs/09_experiments.ipynb #2da911e0
+# %% ../../nbs/09_experiments.ipynb #adbd3da7
 def ask_train(
     cfg, engine, model, # configuration, engine, name of an RLVR model
     folder,             # its answers lie there
@@ -143,9 +149,10 @@ def ask_train(
 ) -> tuple: # questions; records for the probe, one of each question; records for the router, several
     "Answers to training questions, for the probe and the router to learn from."
     train = load_questions(cfg.train_set, "train", max(cfg.probe_questions, cfg.router_questions))
-    some = lambda n, k, tag: ask(engine, model, train[:n], Path(folder)/f"train-{tag}.jsonl", k, cfg.eval_temperature,
-                                 cfg.max_completion, tag, tick)
-    return train, some(cfg.probe_questions, 1, "probe"), some(cfg.router_questions, cfg.router_samples, "router")
+    some = lambda n, k, tag: ask(engine, model, train[:n], Path(folder)/f"train-{tag}.jsonl", k,
+                                 cfg.eval_temperature, cfg.max_completion, tag, tick)
+    return (train, some(cfg.probe_questions, 1, "probe"), some(cfg.router_questions, cfg.router_samples,
+                                                               "router"))
 
 def teach_ceiling(
     cfg, start, model, seed, # configuration; checkpoint; name in the records; training seed
@@ -156,14 +163,16 @@ def teach_ceiling(
     if (Path(out)/"final").exists(): return Path(out)/"final"
     train = load_questions(cfg.train_set, "train", cfg.ceiling_questions)
     with closing(LazyEngine(cfg, find_model(start))) as engine:
-        rows = ask(engine, model, train, Path(folder)/"train-ceiling.jsonl", cfg.rollouts, cfg.rollout_temperature,
-                   cfg.max_completion, CEILING, tick)
+        rows = ask(engine, model, train, Path(folder)/"train-ceiling.jsonl", cfg.rollouts,
+                   cfg.rollout_temperature, cfg.max_completion, CEILING, tick)
         tokenizer = engine.tokenizer
-    rate, text = pd.DataFrame(rows).groupby("question_id").correct.mean(), {q["id"]: q["question"] for q in train}
+    rate, text = (pd.DataFrame(rows).groupby("question_id").correct.mean(),
+                  {q["id"]: q["question"] for q in train})
     lessons = confidence_rows(tokenizer, [dict(question=text[r["question_id"]], completion=r["completion"],
                                                rate=rate[r["question_id"]]) for r in rows])
     return train_sft(find_model(start), lessons, out, cfg.ceiling_lr, 1, 16, seed, cfg.device)
 
+# %% ../../nbs/09_experiments.ipynb #2da911e0
 def teach_scores(
     cfg, final, # configuration; checkpoint of an RLVR model
     seed,       # training seed
@@ -174,26 +183,32 @@ def teach_scores(
     folder = Path(folder)
     if (folder/"scores.jsonl").exists(): return
     shards = [(split, d, load_questions(d, split, n), read_records(folder/f"{split}-{set_name(d)}.jsonl"))
-              for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)) for d in cfg.datasets]
+              for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test))
+              for d in cfg.datasets]
     net, text = load_checkpoint(final, cfg.device), {q["id"]: q["question"] for q in train}
-    features = lambda rows, text: probe_features(net, [text[r["question_id"]] for r in rows], [r["completion"] for r in rows])
+    features = lambda rows, text: probe_features(net, [text[r["question_id"]] for r in rows],
+                                                 [r["completion"] for r in rows])
     probe = Probe(hidden=cfg.probe_hidden, lr=cfg.probe_lr, epochs=cfg.probe_epochs, seed=seed)
     probe.fit(features(one, text), np.array([r["correct"] for r in one]))
-    probed = [probe.predict(features(rows, {q["id"]: q["question"] for q in questions})) for _, _, questions, rows in shards]
+    probed = [probe.predict(features(rows, {q["id"]: q["question"] for q in questions}))
+              for _, _, questions, rows in shards]
     net = None      # it and the router need not fit one card together
     free_memory()
     rate = pd.DataFrame(several).groupby("question_id").correct.mean()
-    router = Router(find_model(cfg.slm), lr=cfg.router_lr, epochs=cfg.router_epochs, seed=seed, device=cfg.device,
-                    lora=cfg.router_lora)
+    router = Router(find_model(cfg.slm), lr=cfg.router_lr, epochs=cfg.router_epochs, seed=seed,
+                    device=cfg.device, lora=cfg.router_lora)
     router.fit([text[i] for i in rate.index], rate.to_numpy())
     out = []
     for (split, d, questions, rows), scores in zip(shards, probed):
         asked = [q["question"] for q in questions]
-        routed = dict(zip((q["id"] for q in questions), zip(router.predict(asked), router.prompt_tokens(asked))))
+        routed = dict(zip((q["id"] for q in questions),
+                          zip(router.predict(asked), router.prompt_tokens(asked))))
         for r, p in zip(rows, scores):
             value, tokens = routed[r["question_id"]]
-            out.append(dict(split=split, dataset=d, question_id=r["question_id"], sample=r["sample"], probe=float(p),
-                            router=float(value), router_prompt_tokens=int(tokens), router_completion_tokens=1))
+            out.append(dict(split=split, dataset=d, question_id=r["question_id"], sample=r["sample"],
+                            probe=float(p),
+                            router=float(value), router_prompt_tokens=int(tokens),
+                            router_completion_tokens=1))
     write_records(folder/"scores.jsonl", out)
 
 # %% ../../nbs/09_experiments.ipynb #704f68b5
@@ -273,11 +288,14 @@ def pool(
 ): # a context manager: an executor of `concurrent.futures`
     "Where chains run."
     if cluster is None:
-        with ProcessPoolExecutor(cfg.workers, multiprocessing.get_context("spawn"), start_worker, (os.getpid(),)) as here: yield here
+        with ProcessPoolExecutor(cfg.workers, multiprocessing.get_context("spawn"), start_worker,
+                                 (os.getpid(),)) as here:
+            yield here
         return
     from distributed import Client
     try: client = Client(scheduler_file=cluster) if Path(cluster).is_file() else Client(cluster, timeout=30)
-    except (OSError, ValueError) as e: raise CoreaError(f"no Dask scheduler at {cluster} ({e}): start `dask scheduler` and its workers") from e
+    except (OSError, ValueError) as e:
+        raise CoreaError(f"no Dask scheduler at {cluster} ({e}): start `dask scheduler` and its workers") from e
     with client:
         client.run(start_worker)
         yield client.get_executor(pure=False)
@@ -292,13 +310,17 @@ def run_chain(
     clock = partial(timed, root/"seconds"/f"{name}.json")
     with locked(root/"locks"/name):
         own = config_for(cfg, name)
-        send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts * weight(name, "rollouts"))
-        lesson, tick, answers = training(cfg, name, method), lambda n: send(n * weight(name)), root/"answers"/name
+        send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts
+                        * weight(name, "rollouts"))
+        lesson, tick, answers = (training(cfg, name, method), lambda n: send(n * weight(name)),
+                                 root/"answers"/name)
         if lesson and lesson[1] == CEILING:
-            with clock("train"): path = teach_ceiling(own, lesson[0], name, seed, answers, root/"train"/name, tick)
+            with clock("train"):
+                path = teach_ceiling(own, lesson[0], name, seed, answers, root/"train"/name, tick)
         elif lesson:
             start, reward = lesson
-            with clock("train"): path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
+            with clock("train"):
+                path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
         else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
         tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
         counts = dict(tokenizer=find_model(cfg.slm, weights=False)) if is_recorded(path) else {}   # one unit for both models
@@ -309,14 +331,16 @@ def run_chain(
             if name.startswith("base"):
                 with clock("ask snapshots"):
                     ask(engine, f"{name}@0", load_questions(cfg.train_set, "test", cfg.snapshot_questions),
-                        root/"snapshots"/name/"step-0000.jsonl", cfg.samples, cfg.eval_temperature, cfg.max_completion, tick=tick)
+                        root/"snapshots"/name/"step-0000.jsonl", cfg.samples, cfg.eval_temperature,
+                        cfg.max_completion, tick=tick)
         if method == "rlvr":
             with clock("teach probe and router"): teach_scores(cfg, path, seed, *lessons, answers)
         if method not in (None, "control") and lesson[1] != CEILING:
-            with clock("ask snapshots"): ask_snapshots(own, name, root/"train"/name, root/"snapshots"/name, tick)
+            with clock("ask snapshots"):
+                ask_snapshots(own, name, root/"train"/name, root/"snapshots"/name, tick)
     return name
 
-# %% ../../nbs/09_experiments.ipynb #4b31beb7
+# %% ../../nbs/09_experiments.ipynb #8e99c32a
 EXAMPLES = 100      # in-domain test questions whose first answer is kept in full, for Figures 5 to 8
 
 def readable(
@@ -332,6 +356,7 @@ def write_table(
     text = frame.to_csv(index=False, float_format="%.5g", lineterminator="\n")
     return write_atomic(path, gzip.compress(text.encode(), compresslevel=9, mtime=0))
 
+# %% ../../nbs/09_experiments.ipynb #e48d969f
 def collect(
     cfg, root, name, # configuration, folder of the run, model name
     out              # folder for the records
@@ -341,10 +366,12 @@ def collect(
     frames = []
     for split in ("calibration", "test"):
         for d in cfg.datasets:
-            frames.append(pd.DataFrame(read_records(root/"answers"/name/f"{split}-{set_name(d)}.jsonl")).assign(split=split))
+            frames.append(pd.DataFrame(read_records(root/"answers"/name
+                                                    /f"{split}-{set_name(d)}.jsonl")).assign(split=split))
     frame = pd.concat(frames)
     if (scores := root/"answers"/name/"scores.jsonl").exists():
-        frame = frame.merge(pd.DataFrame(read_records(scores)), on=["split", "dataset", "question_id", "sample"], validate="1:1")
+        frame = frame.merge(pd.DataFrame(read_records(scores)),
+                            on=["split", "dataset", "question_id", "sample"], validate="1:1")
     recorded = name == "llm" and is_recorded(cfg.llm)       # of whose words none are ours to publish
     frame = tidy(frame).assign(answer=None) if recorded else tidy(frame)
     write_table(out/f"{name}.csv.gz", frame)
@@ -352,13 +379,18 @@ def collect(
         steps = [pd.DataFrame(read_records(p)).assign(split="test", step=int(p.stem[5:])) for p in shards]
         write_table(out/f"steps_{name}.csv.gz", tidy(pd.concat(steps), ["step"]))
     if (log := root/"train"/name/"train.csv").exists(): write_atomic(out/f"train_{name}.csv", log.read_text())
-    if cfg.train_set in cfg.datasets and not recorded and not getattr(find_dataset(cfg.train_set), "private", False):
+    if cfg.train_set in cfg.datasets and not recorded and not getattr(find_dataset(cfg.train_set), "private",
+                                                                      False):
         asked = {q["id"]: q for q in load_questions(cfg.train_set, "test", min(cfg.n_test, EXAMPLES))}
-        texts = [dict(question_id=r["question_id"], question=asked[r["question_id"]]["question"], gold=asked[r["question_id"]]["gold"],
-                      completion=readable(r["completion"])) for r in read_records(root/"answers"/name/f"test-{set_name(cfg.train_set)}.jsonl")
-                 if r["question_id"] in asked and r["sample"] == 0 and not asked[r["question_id"]].get("private")]
+        texts = [dict(question_id=r["question_id"], question=asked[r["question_id"]]["question"],
+                      gold=asked[r["question_id"]]["gold"],
+                      completion=readable(r["completion"]))
+                 for r in read_records(root/"answers"/name/f"test-{set_name(cfg.train_set)}.jsonl")
+                 if r["question_id"] in asked and r["sample"] == 0
+                 and not asked[r["question_id"]].get("private")]
         if texts: write_table(out/f"texts_{name}.csv.gz", pd.DataFrame(texts))
 
+# %% ../../nbs/09_experiments.ipynb #4b31beb7
 def tidy(
     frame,   # records
     extra=() # further columns, first
@@ -370,7 +402,7 @@ def tidy(
     frame["answer"] = list(map(public_text, frame.dataset, frame.answer))
     return frame.sort_values([*extra, "split", "dataset", "question_id", "sample"]).reset_index(drop=True)
 
-# %% ../../nbs/09_experiments.ipynb #c8a979ec
+# %% ../../nbs/09_experiments.ipynb #915553af
 @lru_cache
 def weights_of(
     name # a folder in nbs/models, a path, or a hub id
@@ -380,7 +412,8 @@ def weights_of(
     if name == MADE: return recipe_key()
     if "@" in name: return name.rpartition("@")[2]
     files = sorted(Path(find_model(name)).glob("*.safetensors"))
-    if not files: raise CoreaError(f"no checkpoint at {find_model(name)}: `make base` makes the miniature's models")
+    if not files:
+        raise CoreaError(f"no checkpoint at {find_model(name)}: `make base` makes the miniature's models")
     seen = hashlib.sha256()
     for p in files:
         with open(p, "rb") as f:
@@ -393,10 +426,13 @@ def prepare(
     "Make the starting model that a configuration names, if it is one that is made here."
     if MADE not in {config_for(cfg, name).slm for name, *_ in chains(cfg)}: return
     most = max(cfg.n_train, cfg.probe_questions, cfg.router_questions, cfg.ceiling_questions)
-    if cfg.train_set == "arithmetic" and most + WarmStart().problems > (n := size(cfg.train_set, "train", 10**9)):
-        raise CoreaError(f"{most} of the {n} training questions of arithmetic are wanted, {WarmStart().problems} have warmed {MADE} up: ask for fewer")
+    if cfg.train_set == "arithmetic" and most + WarmStart().problems > (n := size(cfg.train_set, "train",
+                                                                                  10**9)):
+        raise CoreaError(f"{most} of the {n} training questions of arithmetic are wanted, "
+                         f"{WarmStart().problems} have warmed {MADE} up: ask for fewer")
     with locked(ARTIFACTS/"models"/".lock"): warm_start(device=cfg.device)
 
+# %% ../../nbs/09_experiments.ipynb #c8a979ec
 def identity(
     cfg,    # `corea.core.Config`
     name="" # of a chain; of the whole run if empty
@@ -404,9 +440,11 @@ def identity(
     "A digest of what decides the records."
     revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
     own = {n: config_for(cfg, n) for n in ([name] if name else [n for n, *_ in chains(cfg)])}
-    start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm" or not cfg.llm_server}
+    start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm"
+             or not cfg.llm_server}
     if is_recorded(cfg.llm): start.add(cfg.slm)     # whose tokenizer counts what the large one said
-    cfg, left_out = (own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name else (cfg, ())
+    cfg, left_out = ((own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name
+                     else (cfg, ()))
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
     settings |= dict(datasets=list(map(set_name, cfg.datasets)), train_set=set_name(cfg.train_set))      # the revision tells files apart
     revisions = {set_name(d): r for d, r in revisions.items()}
@@ -436,7 +474,8 @@ def reusable(
     found, keys = {}, {name: identity(cfg, name) for name, *_ in chains(cfg)}
     for folder in map(Path, folders):
         told = json.loads((folder/"chains.json").read_text()) if (folder/"chains.json").exists() else {}
-        found |= {n: (folder, told[n]) for n in keys.keys() & told.keys() if told[n]["key"] == keys[n] and (folder/f"{n}.csv.gz").exists()}
+        found |= {n: (folder, told[n]) for n in keys.keys() & told.keys() if told[n]["key"] == keys[n]
+                  and (folder/f"{n}.csv.gz").exists()}
     return found
 
 def found_anywhere(
@@ -466,8 +505,8 @@ def run(
     had, failed, over = reusable(cfg, reuse), {}, threading.Event()
     done = {name: told for name, (_, told) in reusable(cfg, [out]).items()}     # what is gathered stays listed while it is gathered again
     todo = [c for c in chains(cfg) if c[0] not in had]
-    bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile, disable=not progress, unit_scale=True,
-               smoothing=0.05)
+    bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile,
+               disable=not progress, unit_scale=True, smoothing=0.05)
     def note(name, told):
         done[name] = told
         write_atomic(out/"chains.json", json.dumps(done, indent=1) + "\n")
@@ -475,7 +514,8 @@ def run(
         if (out/"run.json").exists() and json.loads((out/"run.json").read_text())["run"] != root.name:
             (out/"run.json").unlink()       # what it tells of is about to be written over
         for name, (folder, told) in had.items():
-            for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"texts_{name}.csv.gz", f"train_{name}.csv"):
+            for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"texts_{name}.csv.gz",
+                         f"train_{name}.csv"):
                 if (folder/file).exists(): write_atomic(out/file, (folder/file).read_bytes())
             note(name, told)
         shutil.rmtree(root/"progress", ignore_errors=True)
@@ -490,23 +530,28 @@ def run(
                         failed[name] = error
                         continue
                     collect(cfg, root, name, out)
-                    note(name, dict(key=identity(cfg, name), seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
+                    note(name, dict(key=identity(cfg, name),
+                                    seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
                     bar.set_postfix_str(f"{name} done")
         finally:
             over.set()
             watching.join()
         if failed:
             name, error = next(iter(failed.items()))
-            raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. The rest is done and kept; "
+            raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. The rest "
+                             "is done and kept; "
                              "run again to go on") from error
         if not (root/"run.json").exists():      # where it ran and for how long is settled when it is first whole
             before = sum(s for _, told in had.values() for s in told["seconds"].values()) / cfg.workers
             seconds = round(json.loads((root/"seconds.json").read_text())["run"] + before)
             stages = total_seconds(told["seconds"] for told in done.values())
-            write_atomic(root/"run.json", json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
+            write_atomic(root/"run.json",
+                         json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
         ran = json.loads((root/"run.json").read_text())
-        info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"], stages=ran["stages"], run=root.name,
+        info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"],
+                    stages=ran["stages"], run=root.name,
                     data={set_name(d): find_dataset(d).revision for d in cfg.datasets},
-                    questions={split: {set_name(d): n for d, n in sets.items()} for split, sets in questions.items()}, provenance=ran["provenance"])
+                    questions={split: {set_name(d): n for d, n in sets.items()}
+                               for split, sets in questions.items()}, provenance=ran["provenance"])
         write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
     return out

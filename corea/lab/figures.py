@@ -19,8 +19,9 @@ from .tables import backbones, number
 from ..metrics import oracle_curve, reliability
 
 # %% ../../nbs/09e_figures.ipynb #695e3906
-STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5,
-         "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.spines.top": False, "axes.spines.right": False,
+STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9,
+         "legend.fontsize": 8.5, "xtick.labelsize": 8, "ytick.labelsize": 8, "axes.spines.top": False,
+         "axes.spines.right": False,
          "axes.grid": True, "grid.color": "#E6E6E6", "grid.linewidth": 0.7, "axes.axisbelow": True,
          "lines.linewidth": 1.5, "legend.frameon": False, "figure.facecolor": "white"}
 METHODS = dict(base=("SLM", "#7A7A7A"), rlvr=("RLVR-SLM", "#0072B2"),
@@ -72,7 +73,7 @@ def savefig(
         out.append(write_atomic(Path(path).with_suffix(f".{kind}"), buffer.getvalue()))
     return out
 
-# %% ../../nbs/09e_figures.ipynb #a463362e
+# %% ../../nbs/09e_figures.ipynb #5a86be84
 TAUS = np.arange(111) / 100     # the paper sweeps from 0 to 1.1
 
 def plane(
@@ -105,6 +106,7 @@ def plane(
     ax.set(xlabel="cost per question, SLM input tokens", ylabel="Pass@1, %")
     if last[0] >= 1e5: ax.locator_params(axis="x", nbins=4)     # long numbers want room
 
+# %% ../../nbs/09e_figures.ipynb #a463362e
 def oracle(
     st, dataset # a `Study`, a data set
 ) -> dict: # cost, pass1, llm_share: (51,), mean over seeds
@@ -117,7 +119,7 @@ def oracle(
                                 price.llm(llm.prompt_tokens, llm.completion_tokens)))
     return {k: np.mean([o[k] for o in out], 0) for k in out[0]}
 
-# %% ../../nbs/09e_figures.ipynb #434d1c63
+# %% ../../nbs/09e_figures.ipynb #bff80ba6
 @drawn
 def figure_2(
     st # a `Study`
@@ -151,6 +153,7 @@ def figure_2(
     fig.legend(*axes[3].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
+# %% ../../nbs/09e_figures.ipynb #434d1c63
 @drawn
 def figure_planes(
     st # a `Study`
@@ -180,7 +183,7 @@ def snapshots(
         if "base" not in st.records.steps: continue
         f = pd.concat([st.records.steps[m] for m in ("base", model) if m in st.records.steps])
         if (final := st.records.cells.get((model, "test", d))) is not None:
-            f = pd.concat([f, final[final.question_id.isin(f.question_id.unique())].assign(step=st.cfg.steps)])
+            f = (pd.concat([f, final[final.question_id.isin(f.question_id.unique())].assign(step=st.cfg.steps)]))
         out[seed] = {int(k): g for k, g in f.groupby("step")}
     return out
 
@@ -249,7 +252,8 @@ def figure_3(
         if metric == "output_ratio": ax.set_ylim(min(.95, ax.get_ylim()[0]), 1.003)
     by = snapshots(st, "l1")
     shown = sorted(next(iter(by.values()), []))
-    if not shown: bottom.text(.5, .5, "not run: no answers from the course of training", ha="center", va="center")
+    if not shown:
+        bottom.text(.5, .5, "not run: no answers from the course of training", ha="center", va="center")
     for ax, step in zip(np.atleast_1d(bottom.subplots(1, max(len(shown), 1), sharey=True)), shown):
         models = list(by.values())[:1 if step == 0 else None] # step 0 is one model, not one per seed
         answers = pd.concat([f[step] for f in models])
@@ -258,9 +262,11 @@ def figure_3(
         ax.set_xlabel("stated confidence")
     bottom.axes[0].set_ylabel("share right")
     if not shown: bottom.axes[0].set_axis_off()
-    for sub, title in ((top, "(a) rewards on training questions: running mean of 5 steps, band = range over seeds"),
+    for sub, title in ((top, "(a) rewards on training questions: running mean of 5 steps, band "
+                        "= range over seeds"),
                        (middle, "(b) on in-domain test questions: mean and range over seeds"),
-                       (bottom, "(c) reliability of L1-SLM over training: number of answers on each bar, all seeds together")):
+                       (bottom, "(c) reliability of L1-SLM over training: number of answers on each bar, "
+                        "all seeds together")):
         sub.suptitle(title, x=.01, ha="left", fontsize=9.5, fontweight="bold")
     lines = (middle if methods else top).axes[0].get_legend_handles_labels()
     if lines[0]: top.legend(*lines, loc="upper right", ncols=3)
@@ -286,11 +292,12 @@ def figure_backbones(
     for j, place in enumerate(places):
         for ax, metric, scale in zip(axes[:, j], ("slm_pass1", "ece"), (100, 1)):
             for k, (method, name) in enumerate(names.items()):
-                made = [estimate(measure(s, name, place, metric, "paper"), scale) if s.has(name) else dict(value=0, ci_low=0, ci_high=0)
+                made = [estimate(measure(s, name, place, metric, "paper"), scale) if s.has(name)
+                        else dict(value=0, ci_low=0, ci_high=0)
                         for s in of.values()]
                 v, lo, hi = (np.array([e[key] for e in made]) for key in ("value", "ci_low", "ci_high"))
-                ax.bar(np.arange(len(of)) + .26 * (k - 1), v, .24, yerr=np.abs([v - lo, hi - v]), error_kw=dict(lw=.8),
-                       color=METHODS[method][1], label=METHODS[method][0])
+                ax.bar(np.arange(len(of)) + .26 * (k - 1), v, .24, yerr=np.abs([v - lo, hi - v]),
+                       error_kw=dict(lw=.8), color=METHODS[method][1], label=METHODS[method][0])
         axes[0, j].set_title({"all": "all data sets"}.get(place, short_name(place)))
         axes[1, j].set_xticks(range(len(of)), of, rotation=30 if len(places) > 1 else 0)
     for ax, label in zip(axes[:, 0], ("Pass@1, %", "ECE")): ax.set_ylabel(label)
@@ -321,7 +328,7 @@ def panels(
             ("L1-SLM", "l1", "confidence"), ("L1-SLM, expected", "l1", "expected_confidence")]
     return [r for r in rows if st.records.seeds(r[1])]
 
-# %% ../../nbs/09e_figures.ipynb #526df11c
+# %% ../../nbs/09e_figures.ipynb #c09a7efb
 def pooled(
     st, method, group # a `Study`, a method, a group
 ) -> pd.DataFrame: # test answers of all seeds to all data sets of the group
@@ -349,6 +356,7 @@ def figure_reliability(
     for ax in axes[-1]: ax.set_xlabel("confidence")
     return fig
 
+# %% ../../nbs/09e_figures.ipynb #526df11c
 @drawn
 def figure_histograms(
     st # a `Study`

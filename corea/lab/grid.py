@@ -27,7 +27,8 @@ def chains(
         own = config_for(cfg, f"@{v}")
         trained += [(f"{m}@{v}-s{s}", f"{m}@{v}", s) for m in own.methods for s in own.seeds]
         if own.slm != cfg.slm: bases.append(f"base@{v}")
-    return [("llm", None, 0), *((b, None, 0) for b in bases), *sorted(trained, key=lambda c: (c[1] != "rlvr", -config_for(cfg, c[0]).rollouts))]
+    return [("llm", None, 0), *((b, None, 0) for b in bases),
+            *sorted(trained, key=lambda c: (c[1] != "rlvr", -config_for(cfg, c[0]).rollouts))]
 
 def config_for(
     cfg, name # `corea.core.Config`; a model's name, or its method
@@ -48,11 +49,15 @@ def completions(
         told = str(method).partition("@")[0] == CEILING
         asked = own.ceiling_questions if told else own.steps * own.questions_per_step
         if training(cfg, name, method): rows.append((name, "rollouts", home, asked * own.rollouts))
-        rows += [(name, split, d, n * cfg.samples) for split, sets in how_many(cfg).items() for d, n in sets.items()]
-        seen = 1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control") and not told else 0
-        rows.append((name, "snapshots", home, seen * size(home, "test", cfg.snapshot_questions) * cfg.samples))
+        rows += [(name, split, d, n * cfg.samples) for split, sets in how_many(cfg).items()
+                 for d, n in sets.items()]
+        seen = (1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control")
+                and not told else 0)
+        rows.append((name, "snapshots", home,
+                     seen * size(home, "test", cfg.snapshot_questions) * cfg.samples))
         if method == "rlvr":
-            rows += [(name, "probe", home, cfg.probe_questions), (name, "router", home, cfg.router_questions * cfg.router_samples)]
+            rows += [(name, "probe", home, cfg.probe_questions),
+                     (name, "router", home, cfg.router_questions * cfg.router_samples)]
     return pd.DataFrame([r for r in rows if r[3]], columns=["model", "end", "dataset", "completions"])
 
 # %% ../../nbs/08a_grid.ipynb #08a0000a
@@ -97,7 +102,8 @@ def work_of(
     names=None # of the models that are run; all of them by default
 ) -> int: # units of `weight`
     "How much there is to do."
-    return sum(r.completions * weight(r.model, r.end) for r in completions(cfg).itertuples() if names is None or r.model in names)
+    return sum(r.completions * weight(r.model, r.end) for r in completions(cfg).itertuples() if names is None
+               or r.model in names)
 
 # %% ../../nbs/08a_grid.ipynb #945077df
 def check_run(
@@ -105,7 +111,8 @@ def check_run(
 ) -> None: # `CoreaError` for the first thing that `corea.lab.experiments.run` could not do
     "Refuse at once what a run would refuse after its first trainings."
     if cfg.llm_server: address(cfg.llm_server)
-    for name, own in {"": cfg, **{f"variant {v!r}: ": config_for(cfg, f"@{v}") for v in cfg.variants}}.items():
+    for name, own in {"": cfg,
+                      **{f"variant {v!r}: ": config_for(cfg, f"@{v}") for v in cfg.variants}}.items():
         try:
             for method in own.methods:
                 if method not in ("rlvr", CEILING): find_term(method)
@@ -114,7 +121,8 @@ def check_run(
                 raise CoreaError(f"two data sets are called {twice[0]!r}: rename one of the files")
             home = find_dataset(own.train_set)
             if "train" not in getattr(home, "splits", {"train": 0}):
-                raise CoreaError(f"train_set {own.train_set!r} has no training questions: it can only be asked")
+                raise CoreaError(f"train_set {own.train_set!r} has no training questions: "
+                                 "it can only be asked")
             if (n := size(own.train_set, "train", own.n_train)) < own.questions_per_step:
                 raise CoreaError(f"{n} training questions do not fill one step of {own.questions_per_step}: "
                                  "raise n_train, or lower questions_per_step")

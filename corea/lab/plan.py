@@ -31,7 +31,9 @@ def printed(
     paper, who # the paper's name of a set; "SLM", "L1-SLM" or "Baseline LLM"
 ) -> tuple: # mean tokens of prompt and completion; nan if the paper has no such set
     "Lengths that follow from the paper's costs (Tables 5 to 10)."
-    numbers, price = pd.read_csv(FIGURES/"paper_numbers.csv").query("table in ['5', '6', '7', '8', '9', '10'] and col == @paper"), Price()
+    numbers, price = (pd.read_csv(FIGURES
+                                  /"paper_numbers.csv").query("table in ['5', '6', '7', '8', '9', "
+                                                              "'10'] and col == @paper"), Price())
     of = lambda row, metric: numbers.query("row == @row and metric == @metric").value.mean()
     parts = [of("Router+RLVR-SLM", m) for m in ("cost", "slm_cost", "llm_cost")]
     prompt = parts[0] - parts[1] - parts[2] - price.output_ratio * ROUTER_REPLY
@@ -49,7 +51,8 @@ def lengths(
     "How long a prompt and a completion will be."
     d, name = find_dataset(dataset), {"base": "SLM", "slm": "L1-SLM", "llm": "Baseline LLM"}[who]
     folder = MODELS/str(slm)
-    if (folder/"tokenizer.json").exists() and "steps" in (rows := load_questions(dataset, "calibration", 200))[0]:
+    if (folder/"tokenizer.json").exists() and "steps" in (rows := load_questions(dataset, "calibration",
+                                                                                 200))[0]:
         from transformers import AutoTokenizer
         return worked(AutoTokenizer.from_pretrained(folder), rows)
     prompt, completion = printed(d.paper, name)
@@ -64,7 +67,7 @@ def tokens(
     prompt, completion = zip(*(lengths(cfg.slm, *k, cfg.max_completion) for k in zip(f.dataset, who)))
     return f.assign(prompt=f.completions * prompt, completion=f.completions * completion)
 
-# %% ../../nbs/08g_plan.ipynb #08a00015
+# %% ../../nbs/08g_plan.ipynb #295636e3
 SHAPES = {    # hub id -> hidden, layers, heads, key-value heads, feed-forward, vocabulary, tied embeddings (their config.json)
     "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 14, 2, 4864, 151936, True),
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
@@ -85,6 +88,7 @@ class Shape:
     vocab: int
     linear: int         # inputs and outputs of all linear layers in the blocks, summed: what a rank of LoRA costs
 
+# %% ../../nbs/08g_plan.ipynb #08a00015
 @lru_cache
 def shape(
     model # a folder in nbs/models, a path, or a hub id, perhaps with @commit
@@ -96,18 +100,20 @@ def shape(
     if name in SHAPES:
         h, n, a, kv, ff, v, tied = SHAPES[name]
         kind = Qwen2Config if name.startswith("Qwen/") else LlamaConfig
-        config = kind(hidden_size=h, num_hidden_layers=n, num_attention_heads=a, num_key_value_heads=kv, intermediate_size=ff, vocab_size=v,
-                      tie_word_embeddings=tied)
+        config = kind(hidden_size=h, num_hidden_layers=n, num_attention_heads=a, num_key_value_heads=kv,
+                      intermediate_size=ff, vocab_size=v, tie_word_embeddings=tied)
     else:
         path = own if own.exists() else Path(name)
         if not (path/"config.json").exists():
-            raise CoreaError(f"no shape is known for {model!r}: give a folder with config.json, or one of {', '.join(SHAPES)}")
+            raise CoreaError(f"no shape is known for {model!r}: give a folder with config.json, or one of "
+                             f"{', '.join(SHAPES)}")
         config = AutoConfig.from_pretrained(path)
     with torch.device("meta"): net = AutoModelForCausalLM.from_config(config)
     inside = [m for m in net.model.layers.modules() if isinstance(m, torch.nn.Linear)]
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return Shape(net.num_parameters(), config.num_hidden_layers, config.hidden_size, config.intermediate_size,
-                 2 * config.num_key_value_heads * head, config.vocab_size, sum(m.in_features + m.out_features for m in inside))
+                 2 * config.num_key_value_heads * head, config.vocab_size,
+                 sum(m.in_features + m.out_features for m in inside))
 
 # %% ../../nbs/08g_plan.ipynb #08a00018
 RUNTIME = {"cpu": 0.6, "cuda": 1.5}    # GB that the libraries hold before there is any model (measured on CPU; CUDA's context and kernels)
@@ -130,13 +136,15 @@ def memory(
     parts = dict(
         weights=(4 * (s.parameters - frozen) + 2 * frozen) / shards + cast,
         reference=4 * s.parameters / shards if cfg.kl and not cfg.lora else 0,
-        gradients=4 * trained / shards, optimizer=8 * trained / shards, activations=rows * length * kept * width,
+        gradients=4 * trained / shards, optimizer=8 * trained / shards, activations=rows * length * kept
+        * width,
         logits=rows * cfg.max_completion * s.vocab * 9 * width,         # scores, their softmax, the entropy and its gradient
         kv_cache=grown * length * s.kv * s.layers * width if cfg.rollouts_by == "transformers" else 0)
     parts = pd.Series(parts) / 1e9
     # activations and logits are gone before the next rollouts grow their cache
     peak = max(parts.activations + parts.logits, parts.kv_cache)
-    parts["vllm"] = vllm_memory(s.parameters, cfg.tensor_parallel, room) if cfg.rollouts_by == "colocate" else 0
+    parts["vllm"] = (vllm_memory(s.parameters, cfg.tensor_parallel, room) if cfg.rollouts_by == "colocate"
+                     else 0)
     parts["runtime"] = RUNTIME[cfg.device]
     parts["total"] = parts[["weights", "reference", "gradients", "optimizer", "vllm", "runtime"]].sum() + peak
     return parts
@@ -148,10 +156,12 @@ def trainings(
     return ({"slm": cfg} | ({"llm": config_for(cfg, "llm")} if training(cfg, "llm", None) else {})
             | {v: config_for(cfg, f"@{v}") for v in cfg.variants})
 
-# %% ../../nbs/08g_plan.ipynb #08a0001b
+# %% ../../nbs/08g_plan.ipynb #4c796ec3
 CARDS = pd.DataFrame([     # memory, bandwidth and dense bf16 arithmetic as their maker states them
-    ("L4", 24, 0.30, 121, math.nan, math.nan), ("A100-80GB", 80, 2.04, 312, 1.10, 1.50), ("H100-80GB", 80, 3.35, 989, 2.50, 3.50),
-    ("H200", 141, 4.80, 989, 3.50, 4.50)], columns=["card", "gb", "tb_s", "tflops", "low", "high"]).set_index("card")
+    ("L4", 24, 0.30, 121, math.nan, math.nan), ("A100-80GB", 80, 2.04, 312, 1.10, 1.50),
+                      ("H100-80GB", 80, 3.35, 989, 2.50, 3.50),
+    ("H200", 141, 4.80, 989, 3.50, 4.50)], columns=["card", "gb", "tb_s", "tflops", "low",
+                                                    "high"]).set_index("card")
 PRICES = "dollars an hour at specialised providers, May 2026 (mercatus-ai.com/blog/cloud-gpu-pricing)"
 REACHED = dict(bandwidth=0.5, arithmetic=0.35)
 TOGETHER = 256      # completions that vLLM writes at once
@@ -179,23 +189,29 @@ def hours(
             taught = f[f.end == "rollouts"][["prompt", "completion"]].sum().sum()
             learn += 12 * s.parameters * taught / (card.tflops * 1e12 * REACHED["arithmetic"])   # forward, again, backward, reference
         write, learn = (x / 3600 / cfg.processes for x in (write, learn))
-        out[name] = dict(writing=write, learning=learn, hours=write + learn, low=(write + learn) * cfg.processes * card.low,
+        out[name] = dict(writing=write, learning=learn, hours=write + learn,
+                         low=(write + learn) * cfg.processes * card.low,
                          high=(write + learn) * cfg.processes * card.high)
     return pd.DataFrame(out).T
 
+# %% ../../nbs/08g_plan.ipynb #08a0001b
 def disk(
     cfg # `corea.core.Config`
 ) -> pd.Series: # part -> GB
     "What is downloaded, what a run writes, and what it needs for a time."
     s, trainable = shape(cfg.slm), trainings(cfg)
     hub = {m: shape(m) for m in (cfg.slm, *([] if llm_elsewhere(cfg) else [cfg.llm])) if "@" in m}
-    trained = sum(name != "llm" and training(cfg, name, method) is not None for name, method, _ in chains(cfg))
-    kept = trained * (1 + len(cfg.snapshots)) * s.parameters + sum(shape(c.slm).parameters for who, c in trainable.items() if who == "llm")
+    trained = sum(name != "llm" and training(cfg, name, method) is not None
+                  for name, method, _ in chains(cfg))
+    kept = (trained * (1 + len(cfg.snapshots)) * s.parameters
+            + sum(shape(c.slm).parameters for who, c in trainable.items() if who == "llm"))
     going = max(16 * shape(c.slm).parameters for c in trainable.values())     # weights, optimizer, and one more while the next is written
-    return pd.Series(dict(download=2 * sum(x.parameters for x in hub.values()), models=4 * kept, checkpoints=2 * going,
-                          answers=completions(cfg).completions.sum() * 700 + tokens(cfg).completion.sum() * 4)) / 1e9
+    return pd.Series(dict(download=2 * sum(x.parameters for x in hub.values()), models=4 * kept,
+                          checkpoints=2 * going,
+                          answers=completions(cfg).completions.sum() * 700
+                          + tokens(cfg).completion.sum() * 4)) / 1e9
 
-# %% ../../nbs/08g_plan.ipynb #08a0001e
+# %% ../../nbs/08g_plan.ipynb #eba3780f
 def plan(
     cfg # `corea.core.Config`
 ) -> str: # some lines of text
@@ -205,15 +221,18 @@ def plan(
     ends = t.groupby("end", sort=False)[["completions", "prompt", "completion"]].sum().astype(int)
     room = pd.DataFrame({who: memory(c) for who, c in trainings(cfg).items()})
     per = f"one of {cfg.processes} processes, {cfg.device}"
-    lines = [f"profile {cfg.profile}: {len(chains(cfg))} models to train or ask, {ends.completions.sum():,} completions,"
+    lines = [f"profile {cfg.profile}: {len(chains(cfg))} models to train or ask, "
+             f"{ends.completions.sum():,} completions,"
              f" {ends.completion.sum():,} tokens to write", "", ends.map("{:,}".format).to_string(), "",
              f"memory in GB while training ({per})", room.map("{:.2f}".format).to_string(), "",
              "disk in GB", disk(cfg).map("{:.2f}".format).to_string()]
     if cfg.device == "cuda":
         took = hours(cfg)[CARDS.gb >= room.loc["total"].max()]
-        lines += ["", f"hours on {cfg.processes} card(s) large enough, and {PRICES}", took.map("{:,.1f}".format).to_string()]
+        lines += ["", f"hours on {cfg.processes} card(s) large enough, and {PRICES}",
+                  took.map("{:,.1f}".format).to_string()]
     return "\n".join(lines)
 
+# %% ../../nbs/08g_plan.ipynb #08a0001e
 def fit(
     cfg,   # `corea.core.Config`
     found  # GB of each GPU, as from `cards`
@@ -222,15 +241,20 @@ def fit(
     if cfg.device == "cpu": return
     room = min(sorted(found, reverse=True)[:cfg.processes], default=0)
     asked = lambda c: 2.5 * max(shape(c.slm).parameters / c.tensor_parallel,
-                                0 if llm_elsewhere(c) else shape(c.llm).parameters / config_for(c, "llm").tensor_parallel) / 1e9
+                                0 if llm_elsewhere(c) else shape(c.llm).parameters
+                                / config_for(c, "llm").tensor_parallel) / 1e9
     need = lambda c: c.workers * max(asked(c), *(memory(x, room=room).total for x in trainings(c).values()))
     if len(found) >= cfg.processes and need(cfg) <= room: return
     have = f"{len(found)} of {min(found):.0f} GB or more" if found else "none"
-    wanted = f"{cfg.processes} GPU(s) of {need(cfg):.0f} GB each" + (f", for {cfg.workers} workers at once" if cfg.workers > 1 else "")
-    smaller = [*([dict(workers=1)] if cfg.workers > 1 else []), dict(micro_batch=1), dict(micro_batch=1, lora=64)] if len(found) >= cfg.processes else []
+    wanted = (f"{cfg.processes} GPU(s) of {need(cfg):.0f} GB each" + (f", for {cfg.workers} workers at once"
+                                                                      if cfg.workers > 1 else ""))
+    smaller = ([*([dict(workers=1)] if cfg.workers > 1 else []), dict(micro_batch=1),
+                dict(micro_batch=1, lora=64)] if len(found) >= cfg.processes else [])
     would = next((change for change in smaller if need(replace(cfg, **change)) <= room), None)
-    others = [p for p in ("paper", "paper-1gpu", "gpu-ci") if p != cfg.profile and load_profile(p).processes <= len(found)
+    others = [p for p in ("paper", "paper-1gpu", "gpu-ci") if p != cfg.profile and load_profile(p).processes
+              <= len(found)
               and need(load_profile(p)) <= room]
-    hint = (", ".join(f"{k}={v}" for k, v in would.items()) + " would fit" if would else f"profile {others[0]} would fit" if others
+    hint = (", ".join(f"{k}={v}" for k, v in would.items()) + " would fit" if would
+            else f"profile {others[0]} would fit" if others
             else "profile laptop needs no GPU")
     raise CoreaError(f"profile {cfg.profile} wants {wanted}, here there are {have}: {hint}")

@@ -19,7 +19,8 @@ def against_chord(
     weights=None          # (..., n)
 ): # (..., budgets): accuracy at each of `BUDGETS`, less the chord's
     "A policy at every budget between the price of the SLM alone and that of the LLM alone."
-    alone = [(x.correct, cost(x.prompt_tokens, x.completion_tokens)) for x, cost in ((f, price.slm), (llm, price.llm))]
+    alone = [(x.correct, cost(x.prompt_tokens, x.completion_tokens))
+             for x, cost in ((f, price.slm), (llm, price.llm))]
     return above_chord(*offer, *alone, weights)
 
 # %% ../../nbs/08c_policies.ipynb #ff0b503c
@@ -35,7 +36,8 @@ def ask_once(
 ) -> Offer: # for the price of one answer
     "The SLM's own answer, kept by a score: COREA, if the score is the stated confidence."
     keep = f[keep] if isinstance(keep, str) else keep
-    return Offer(np.asarray(keep, float), f.correct.to_numpy(), price.slm(f.prompt_tokens, f.completion_tokens).to_numpy())
+    return Offer(np.asarray(keep, float), f.correct.to_numpy(),
+                 price.slm(f.prompt_tokens, f.completion_tokens).to_numpy())
 
 def oracle(
     f, llm, price # answers of both, row by row; `corea.cascade.Price`
@@ -56,9 +58,11 @@ def vote(
     rank = pd.Series(q).groupby(q).cumcount().to_numpy() if "sample" not in f else f["sample"].to_numpy()
     votes = pd.DataFrame(dict(q=q, a=a, correct=f.correct.to_numpy(), sure=f.confidence.fillna(0).to_numpy(),
                               cost=price.slm(f.prompt_tokens, f.completion_tokens).to_numpy()))[rank < k]
-    said = votes[votes.a >= 0].groupby(["q", "a"]).agg(n=("a", "size"), sure=("sure", "sum"), correct=("correct", "max")).reset_index()
+    said = votes[votes.a >= 0].groupby(["q", "a"]).agg(n=("a", "size"), sure=("sure", "sum"),
+                                                       correct=("correct", "max")).reset_index()
     won = said.sort_values(["q", "n", "sure"]).groupby("q").last().reindex(range(q.max() + 1))
-    return Offer((won.n / k).to_numpy()[q], won.correct.fillna(0).to_numpy()[q], votes.groupby("q").cost.sum().to_numpy()[q])
+    return Offer((won.n / k).to_numpy()[q], won.correct.fillna(0).to_numpy()[q],
+                 votes.groupby("q").cost.sum().to_numpy()[q])
 
 # %% ../../nbs/08c_policies.ipynb #ee7979f2
 def features(
@@ -66,8 +70,8 @@ def features(
 ) -> np.ndarray: # (n, 5): stated (0.5 if missing), missing, expected, average probability, log of the length
     "What is known of an answer before the LLM is asked."
     stated = f.confidence.to_numpy(float)
-    x = np.c_[np.nan_to_num(stated, nan=.5), np.isnan(stated), f.expected_confidence.fillna(.5), f.avg_prob.fillna(.5),
-              np.log1p(f.completion_tokens)]
+    x = np.c_[np.nan_to_num(stated, nan=.5), np.isnan(stated), f.expected_confidence.fillna(.5),
+              f.avg_prob.fillna(.5), np.log1p(f.completion_tokens)]
     return x.astype(float)
 
 class Known(NamedTuple):
@@ -86,7 +90,8 @@ def logistic(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     if np.ptp(y) == 0: return lambda x: np.full(len(x), float(y[0]))
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=1 / ridge, solver="newton-cholesky", tol=1e-8)).fit(x, y)
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=1 / ridge, solver="newton-cholesky",
+                                                             tol=1e-8)).fit(x, y)
     return lambda x: fit.predict_proba(x)[:, 1]
 
 def learn(
@@ -116,8 +121,10 @@ def read_answers(
 ) -> pd.DataFrame: # in the order that pairs them with those of any other model
     "All answers of a model."
     path = Path(folder)/f"{model}.csv.gz"
-    if not path.exists(): raise CoreaError(f"no records of {model} in {path.parent}: run the profile first (make results)")
-    return pd.read_csv(path, dtype={"answer": str}).sort_values(["split", "dataset", "question_id", "sample"], ignore_index=True)
+    if not path.exists():
+        raise CoreaError(f"no records of {model} in {path.parent}: run the profile first (make results)")
+    return pd.read_csv(path, dtype={"answer": str}).sort_values(["split", "dataset", "question_id", "sample"],
+                                                                ignore_index=True)
 
 # %% ../../nbs/08c_policies.ipynb #258e6cc2
 def points(

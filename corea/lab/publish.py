@@ -52,10 +52,12 @@ def check_public(
         if not (p.name in ("README.md", "run.json") or p.suffix == ".json" and "config" in p.name): continue
         text = p.read_text(encoding="utf-8")
         if HIDDEN.search(text) or any(s in text for s in secrets):
-            raise CoreaError(f"{p.name} holds a key or a path of this machine: take it out of the configuration, and run again")
+            raise CoreaError(f"{p.name} holds a key or a path of this machine: take it out of the "
+                             "configuration, and run again")
 
 # %% ../../nbs/09g_publish.ipynb #b70a000f
-TABLES = dict(answers=("", ("test", "calibration")), steps=("steps_", ("test",)), training=("train_", ("train",)))
+TABLES = dict(answers=("", ("test", "calibration")), steps=("steps_", ("test",)),
+              training=("train_", ("train",)))
 
 def published_table(
     path,   # a .csv or .csv.gz file of the records
@@ -63,7 +65,8 @@ def published_table(
     private # names of sets whose text may not be shown
 ) -> pd.DataFrame: # the columns of `SCHEMA`
     "A table of the records as it is published."
-    f = pd.read_csv(path, dtype={name: str for name, c in SCHEMA.items() if c.kind == "str"}, keep_default_na=False, na_values=[""])
+    f = pd.read_csv(path, dtype={name: str for name, c in SCHEMA.items() if c.kind == "str"},
+                    keep_default_na=False, na_values=[""])
     f = f.assign(model=model)[[c for c in SCHEMA if c in f or c == "model"]]
     if hide := set(private) & set(f.get("dataset", ())):
         rows = f.dataset.isin(hide)
@@ -79,9 +82,10 @@ def data_table(
     def row(d):
         s, ours = find_dataset(d), d in DATASETS
         use = [u for u, yes in (("training", d == cfg.train_set), ("evaluation", d in cfg.datasets)) if yes]
-        return {"set": f"`{d}`", "used for": ", ".join(use), "stands for": "itself" if not ours else f"the paper's {s.paper}",
-                "source": getattr(s, "hub", "") or "made by corea's `01_data`", "revision": s.revision[:12],
-                "licence": getattr(s, "licence", "") or ("Apache-2.0" if ours else "see its source"),
+        return {"set": f"`{d}`", "used for": ", ".join(use), "stands for": "itself" if not ours
+                else f"the paper's {s.paper}", "source": getattr(s, "hub", "") or "made by corea's `01_data`",
+                "revision": s.revision[:12], "licence": getattr(s, "licence", "")
+                or ("Apache-2.0" if ours else "see its source"),
                 "shown": "numbers only" if d in private_sets(cfg) else "answers"}
     return pd.DataFrame([row(d) for d in dict.fromkeys([cfg.train_set, *cfg.datasets])])
 
@@ -91,8 +95,8 @@ def citation() -> str: # BibTeX of the paper; empty where the project's CITATION
     if not (ROOT/"CITATION.cff").exists(): return ""
     r = yaml.safe_load((ROOT/"CITATION.cff").read_text(encoding="utf-8"))["references"][0]
     people = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in r["authors"])
-    fields = dict(title=r["title"], author=people, booktitle=r["collection-title"], year=r["year"], pages=f"{r['start']}--{r['end']}",
-                  doi=r["doi"])
+    fields = dict(title=r["title"], author=people, booktitle=r["collection-title"], year=r["year"],
+                  pages=f"{r['start']}--{r['end']}", doi=r["doi"])
     return "@inproceedings{corea,\n" + "".join(f"  {k} = {{{v}}},\n" for k, v in fields.items()) + "}"
 
 # %% ../../nbs/09g_publish.ipynb #b70a0015
@@ -107,11 +111,13 @@ def records_card(
     from huggingface_hub import DatasetCard, DatasetCardData
     files = lambda t: [dict(split=s, path=f"{t}/{s}/*.parquet") for s in TABLES[t][1]]
     data = DatasetCardData(
-        language="en", license="apache-2.0", pretty_name=f"Records of corea, profile {st.cfg.profile}", tags=["corea", "calibration", "cascade"],
-        task_categories=["text-generation"],
+        language="en", license="apache-2.0", pretty_name=f"Records of corea, profile {st.cfg.profile}",
+        tags=["corea", "calibration", "cascade"], task_categories=["text-generation"],
         configs=[dict(config_name=t, data_files=files(t), default=t == "answers") for t in rows])
-    columns = pd.DataFrame([(f"`{name}`", c.kind, c.says) for name, c in SCHEMA.items()], columns=["column", "type", "meaning"])
-    sizes = pd.DataFrame([(f"`{t}`", ", ".join(TABLES[t][1]), f"{n:,}") for t, n in rows.items()], columns=["table", "splits", "rows"])
+    columns = pd.DataFrame([(f"`{name}`", c.kind, c.says) for name, c in SCHEMA.items()],
+                           columns=["column", "type", "meaning"])
+    sizes = pd.DataFrame([(f"`{t}`", ", ".join(TABLES[t][1]), f"{n:,}") for t, n in rows.items()],
+                         columns=["table", "splits", "rows"])
     return DatasetCard(f"""---
 {data.to_yaml()}
 ---
@@ -133,7 +139,7 @@ print(answers.groupby(["model", "dataset"]).correct.mean())
 {markdown(data_table(st.cfg), "Questions")}
 {cited()}""")
 
-# %% ../../nbs/09g_publish.ipynb #b70a0018
+# %% ../../nbs/09g_publish.ipynb #bea3e624
 def replaced(
     folder, # where a part is to stand
     write   # fills a folder that it is given
@@ -141,7 +147,8 @@ def replaced(
     "Write a folder anew, whole or not at all, and only if nothing in it may not be shown."
     folder = Path(folder)
     card = folder/"README.md"
-    if folder.exists() and any(folder.iterdir()) and not (card.exists() and "\n- corea\n" in card.read_text(encoding="utf-8")):
+    if folder.exists() and any(folder.iterdir()) and not (card.exists()
+                                                          and "\n- corea\n" in card.read_text(encoding="utf-8")):
         raise CoreaError(f"{folder} holds something else than an earlier dry run: name another folder")
     tmp = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(tmp, ignore_errors=True)
@@ -155,12 +162,14 @@ def replaced(
     if folder.exists(): shutil.rmtree(folder)
     return tmp.rename(folder)
 
+# %% ../../nbs/09g_publish.ipynb #b70a0018
 def write_records(
     st, source, folder, repo # a `Study`, the folder of its records, an empty folder, the data set's repository
 ) -> None:
     "The records as a data set."
     rows, private, cfg = {}, private_sets(st.cfg), st.cfg
-    wanted = ["base", "llm", *(f"{m}-s{s}" for m in cfg.methods for s in cfg.seeds), *(f"control-s{s}" for s in cfg.control_seeds)]
+    wanted = ["base", "llm", *(f"{m}-s{s}" for m in cfg.methods for s in cfg.seeds),
+              *(f"control-s{s}" for s in cfg.control_seeds)]
     for table, (prefix, splits) in TABLES.items():
         for path in sorted(Path(source).glob(f"{prefix}*.csv*")):
             model = path.name.split(".")[0].removeprefix(prefix)
@@ -176,19 +185,21 @@ def write_records(
     write_atomic(folder/"run.json", json.dumps(run, indent=1) + "\n")
     write_atomic(folder/"README.md", records_card(st, repo, rows).content)
 
-# %% ../../nbs/09g_publish.ipynb #b70a001d
-ALONE = dict(slm_pass1="Pass@1, %", ece="ECE", auroc="AUROC", benefit_auroc="benefit-AUROC", gain_chord="gain over chord, points",
-             brier="Brier", output_ratio="states a confidence")
-CASCADE = dict(tau="τ", vs_llm="Pass@1 against the LLM, points", cost_change="cost against the LLM, %", llm_share="LLM asked, %",
-               vs_own_chord="Pass@1 beyond a split at random, points")
+# %% ../../nbs/09g_publish.ipynb #8b924848
+ALONE = dict(slm_pass1="Pass@1, %", ece="ECE", auroc="AUROC", benefit_auroc="benefit-AUROC",
+             gain_chord="gain over chord, points", brier="Brier", output_ratio="states a confidence")
+CASCADE = dict(tau="τ", vs_llm="Pass@1 against the LLM, points", cost_change="cost against the LLM, %",
+               llm_share="LLM asked, %", vs_own_chord="Pass@1 beyond a split at random, points")
 
 def standing(
     st, name # a `Study`, the name of a small model in the records
 ) -> tuple: # (`System` that goes by its stated confidence, place of its seed); `CoreaError` for any other name
     "Where the measurements of a model are."
     seeds = lambda s: [model for _, model in st.records.seeds(s.method)]
-    found = {model: (s, i) for s in reversed(SYSTEMS) if s.source == "confidence" for i, model in enumerate(seeds(s))}
-    if name not in found: raise CoreaError(f"no small model {name!r} in these records: choose one of {', '.join(sorted(found))}")
+    found = {model: (s, i) for s in reversed(SYSTEMS) if s.source == "confidence"
+             for i, model in enumerate(seeds(s))}
+    if name not in found:
+        raise CoreaError(f"no small model {name!r} in these records: choose one of {', '.join(sorted(found))}")
     return found[name]
 
 def scores(
@@ -201,9 +212,11 @@ def scores(
         for metric in (*ALONE, *CASCADE):
             e = estimate(measure(st, s.name, place, metric, "calibrated")[:, [seed]])
             if metric == "tau" and not d: e = dict.fromkeys(e, np.nan) # one threshold per set
-            rows.append(dict(place=place, dataset=d, questions=n, metric=metric, **{k: e[k] for k in ("value", "ci_low", "ci_high")}))
+            rows.append(dict(place=place, dataset=d, questions=n, metric=metric,
+                             **{k: e[k] for k in ("value", "ci_low", "ci_high")}))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/09g_publish.ipynb #b70a001d
 def score_table(
     f, heads # as from `scores`; metric -> head of its column
 ) -> pd.DataFrame: # of text
@@ -221,7 +234,8 @@ def settings(
     cfg # a `Config`
 ) -> pd.DataFrame: # one row per field that the paper, or its silence, has something to say about
     "The configuration beside the paper's."
-    show = lambda v: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else "–" if v in ("", {}) else str(v)
+    show = (lambda v: ", ".join(map(str, v)) if isinstance(v, (list, tuple)) else "–" if v in ("", {})
+            else str(v))
     mine = public_config(dataclasses.asdict(cfg))
     return pd.DataFrame([(f"`{k}`", show(mine[k]), said, where) for k, (said, where) in PAPER.items()],
                         columns=["setting", "here", "paper", "where"])
@@ -237,18 +251,21 @@ def base_of(
 
 FREE = dict.fromkeys((f"Qwen/Qwen2.5-{b}B-Instruct" for b in ("0.5", "1.5", "7", "14", "32")), "apache-2.0")
 
-# %% ../../nbs/09g_publish.ipynb #b70a0024
+# %% ../../nbs/09g_publish.ipynb #05cfbef0
 def limits(
     st, name # a `Study`, the name of a small model
 ) -> list: # of sentences
     "What a user should know before trusting a model."
     cfg, (s, _) = st.cfg, standing(st, name)
     stand = [f"`{d}` for {p}" for p, d in stand_ins(cfg).items() if d in DATASETS]
-    out = [f"Sets made by rule stand in for the paper's: {', '.join(stand)}. The model answers such questions, and no others."] if stand else []
-    out += ["A confidence is as good as the sets it was measured on. On other questions, measure first, and choose the threshold anew."]
+    out = ([f"Sets made by rule stand in for the paper's: {', '.join(stand)}. The model answers such "
+            "questions, and no others."] if stand else [])
+    out += ["A confidence is as good as the sets it was measured on. On other questions, measure first, and "
+            "choose the threshold anew."]
     everywhere = estimate(measure(st, s.name, "all", "slm_pass1"), 100)
     if everywhere["seeds"] > 1:
-        out += [f"One of {everywhere['seeds']} trainings that differ in their seed only; Pass@1 over all sets varies among them by "
+        out += [f"One of {everywhere['seeds']} trainings that differ in their seed only; Pass@1 over all "
+                "sets varies among them by "
                 f"{number(everywhere['seed_sd'], 2)} points (standard deviation)."]
     if gone := [x.name for x in SYSTEMS if x.kind in ("standalone", "collaborative") and not st.has(x.name)]:
         out += [f"Not run: {', '.join(gone)}."]
@@ -257,9 +274,11 @@ def limits(
         f = pd.read_csv(board)
         f = f[~f.claim_id.str.contains(":")]
         for verdict in ("not reproduced", "not run"):
-            if len(c := f.claim[f.verdict == verdict]): out += [f"Of the claims checked, {verdict}: {'; '.join(c)}."]
+            if len(c := f.claim[f.verdict == verdict]):
+                out += [f"Of the claims checked, {verdict}: {'; '.join(c)}."]
     return out
 
+# %% ../../nbs/09g_publish.ipynb #b70a0024
 def usage(
     cfg, repo, tau # a `Config`, the model's repository, a threshold
 ) -> str: # ten lines of Python
@@ -274,7 +293,8 @@ def usage(
         f"price = Price(slm_size={cfg.slm_size:g}, llm_size={cfg.llm_size:g})",
         f"sampling = Sampling(temperature={cfg.eval_temperature}, max_tokens={cfg.max_completion})",
         f"cascade = Cascade(slm, llm, tau={tau:.3g}, price=price, sampling=sampling)",
-        f'answer = cascade.answer("{TOYS[0]["question"]}")', "print(answer.answer, answer.confidence, answer.who, answer.cost)"])
+        f'answer = cascade.answer("{TOYS[0]["question"]}")',
+        "print(answer.answer, answer.confidence, answer.who, answer.cost)"])
 
 # %% ../../nbs/09g_publish.ipynb #b70a0027
 def model_card(
@@ -290,16 +310,23 @@ def model_card(
     def result(r):
         d = find_dataset(r.dataset)
         hub = getattr(d, "hub", "")
-        return EvalResult(task_type="text-generation", dataset_type=hub if hub and "://" not in hub else d.name, dataset_name=d.name, dataset_split="test",
-                          dataset_revision=d.revision, metric_type=dict(slm_pass1="accuracy").get(r.metric, r.metric), metric_value=round(r.value, 4),
-                          metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} to {r.ci_high:.3f}")
+        return EvalResult(task_type="text-generation", dataset_type=hub if hub and "://" not in hub
+                          else d.name, dataset_name=d.name, dataset_split="test", dataset_revision=d.revision,
+                          metric_type=dict(slm_pass1="accuracy").get(r.metric, r.metric),
+                          metric_value=round(r.value, 4),
+                          metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} "
+                          f"to {r.ci_high:.3f}")
     wanted = f[f.metric.isin(list(ALONE)) & (f.dataset != "") & f.value.notna()]
     source = getattr(find_dataset(cfg.train_set), "hub", "")
     data = ModelCardData(
-        language="en", license=licence, library_name=kind, pipeline_tag="text-generation", base_model=hub, datasets=source if source and "://" not in source else None,
-        tags=["corea", "grpo", "confidence", "calibration"], model_name=f"corea {name}", eval_results=[result(r) for r in wanted.itertuples()])
-    taught = (f"`{base}`, trained for {cfg.steps} steps of GRPO with the reward `{s.method if s.method != 'control' else 'l1'}`, seed "
-              f"{st.records.seeds(s.method)[seed][0]}" if name != "base" else f"`{base}`, from which the trained ones start")
+        language="en", license=licence, library_name=kind, pipeline_tag="text-generation", base_model=hub,
+        datasets=source if source and "://" not in source else None,
+        tags=["corea", "grpo", "confidence", "calibration"], model_name=f"corea {name}",
+        eval_results=[result(r) for r in wanted.itertuples()])
+    taught = (f"`{base}`, trained for {cfg.steps} steps of GRPO with the reward "
+              f"`{s.method if s.method != 'control' else 'l1'}`, seed "
+              f"{st.records.seeds(s.method)[seed][0]}" if name != "base"
+              else f"`{base}`, from which the trained ones start")
     made = ", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items())
     tau = f.value[(f.place == (home_set(cfg) or cfg.datasets[0])) & (f.metric == "tau")].item()
     return ModelCard(f"""---
@@ -348,18 +375,23 @@ def checkpoint_of(
     st, name # a `Study`, the name of a small model
 ): # its folder, or None if it is not on this disk
     "Where a model's weights are."
-    own = MODELS/st.cfg.slm if name == "base" else ARTIFACTS/st.cfg.profile/str(st.records.run["run"])/"train"/name/"final"
+    own = (MODELS/st.cfg.slm if name == "base" else ARTIFACTS/st.cfg.profile
+           /str(st.records.run["run"])/"train"
+           /name/"final")
     return own if (own/"config.json").exists() or (own/"adapter_config.json").exists() else None
 
 def write_model(
     st, name, folder, repo # a `Study`, the name of a small model, an empty folder, the model's repository
 ) -> None: # `CoreaError` if its weights are not on this disk
     "The model as the hub has it."
-    if not (source := checkpoint_of(st, name)): raise CoreaError(f"no checkpoint of {name} on this disk: run the profile first")
+    if not (source := checkpoint_of(st, name)):
+        raise CoreaError(f"no checkpoint of {name} on this disk: run the profile first")
     for p in sorted(source.iterdir()):
         if p.suffix == ".json" and "config" in p.name:
-            write_atomic(folder/p.name, json.dumps(public(json.loads(p.read_text(encoding="utf-8"))), indent=2) + "\n")
-        elif p.suffix in (".safetensors", ".json", ".jinja", ".model", ".txt") and p.name != "trainer_state.json":
+            write_atomic(folder/p.name, json.dumps(public(json.loads(p.read_text(encoding="utf-8"))),
+                                                   indent=2) + "\n")
+        elif p.suffix in (".safetensors", ".json", ".jinja", ".model",
+                          ".txt") and p.name != "trainer_state.json":
             try: os.link(p, folder/p.name)
             except OSError: shutil.copyfile(p, folder/p.name)
     kind = "peft" if (source/"adapter_config.json").exists() else "transformers"
@@ -378,11 +410,13 @@ def send(
         api = HfApi(token=token)
         api.create_repo(repo, repo_type=kind, exist_ok=True)
         stale = ["*.safetensors", "*.json"] if kind == "model" else ["*.parquet"]
-        return str(api.upload_folder(repo_id=repo, repo_type=kind, folder_path=str(folder), delete_patterns=stale,
+        return str(api.upload_folder(repo_id=repo, repo_type=kind, folder_path=str(folder),
+                                     delete_patterns=stale,
                                      commit_message=f"{Path(folder).name} of a corea run").commit_url)
     except Exception as e:      # whatever the network or the hub may raise
         why = (str(e).strip() or "no reason given").splitlines()[0].replace(token, "the token")
-        raise CoreaError(f"could not send {folder} to {repo} ({type(e).__name__}: {why}): mend it and run again, nothing is lost") from None
+        raise CoreaError(f"could not send {folder} to {repo} ({type(e).__name__}: {why}): mend it and run "
+                         "again, nothing is lost") from None
 
 # %% ../../nbs/09g_publish.ipynb #b70a002f
 def push(
@@ -394,16 +428,21 @@ def push(
     n_boot=1000       # bootstrap replicates of the intervals
 ) -> dict: # records, model -> folder, or address once sent; the model is None if its weights are not on this disk
     "Write a model and the records of its run with their cards, and send them if asked to."
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,80}", repo): raise CoreaError(f"{repo!r} is no repository: give owner/name")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,80}", repo):
+        raise CoreaError(f"{repo!r} is no repository: give owner/name")
     token = os.environ.get("HF_TOKEN", "").strip()
-    if upload and repo == PLACE: raise CoreaError(f"{repo} only stands for a repository: name your own, as owner/name")
-    if upload and not token: raise CoreaError("HF_TOKEN is not set: make a token with the right to write on the hub, and export it")
+    if upload and repo == PLACE:
+        raise CoreaError(f"{repo} only stands for a repository: name your own, as owner/name")
+    if upload and not token:
+        raise CoreaError("HF_TOKEN is not set: make a token with the right to write on the hub, and export it")
     source, out = FIGURES/profile/"records", Path(out or ARTIFACTS/profile/"hub")
     st = study(load_records(source, profile), n_boot)
-    name = name or next((m for method in ("l1", *st.cfg.methods) for _, m in st.records.seeds(method)), "base")
+    name = (name or next((m for method in ("l1", *st.cfg.methods) for _, m in st.records.seeds(method)),
+                         "base"))
     standing(st, name)      # an unknown name is told before anything is written
     made = dict(records=replaced(out/"records", lambda d: write_records(st, source, d, f"{repo}-records")),
-                model=replaced(out/"model", lambda d: write_model(st, name, d, repo)) if checkpoint_of(st, name) else None)
+                model=replaced(out/"model", lambda d: write_model(st, name, d, repo))
+                if checkpoint_of(st, name) else None)
     if not upload: return made
     where = dict(records=(f"{repo}-records", "dataset"), model=(repo, "model"))
     return {part: send(folder, *where[part], token) if folder else None for part, folder in made.items()}

@@ -145,8 +145,8 @@ def made_up(
     return pd.DataFrame(dict(
         split=split, dataset=dataset, domain=find_dataset(dataset).domain,
         question_id=np.repeat([f"{dataset}-{i:03}" for i in range(n)], cfg.samples),
-        sample=np.tile(range(cfg.samples), n), answer=np.where(right, "4", "5"), correct=right.astype(int), confidence=said,
-        expected_confidence=.9 * said + .05, avg_prob=.8 + .2 * easy,
+        sample=np.tile(range(cfg.samples), n), answer=np.where(right, "4", "5"), correct=right.astype(int),
+        confidence=said, expected_confidence=.9 * said + .05, avg_prob=.8 + .2 * easy,
         prompt_tokens=own.integers(5, 20, size), completion_tokens=own.integers(10, 40, size),
         **(scores if method == "rlvr" else {}))).reindex(columns=ANSWERS)
 
@@ -164,10 +164,12 @@ def made_up_records(
     for m, *_ in chains(cfg):
         rows = [made_up(cfg, m, d, split, n) for split, n in splits.items() for d in cfg.datasets]
         pd.concat(rows).to_csv(folder/f"{m}.csv.gz", index=False)
-        first = rows[len(cfg.datasets) + cfg.datasets.index(cfg.train_set)].query("sample == 0") if cfg.train_set in cfg.datasets else rows[0].iloc[:0]
+        first = (rows[len(cfg.datasets) + cfg.datasets.index(cfg.train_set)].query("sample == 0")
+                 if cfg.train_set in cfg.datasets else rows[0].iloc[:0])
         pd.DataFrame(dict(question_id=first.question_id, question="What is 2 + 2?", gold="4", completion=[
-            f"It is \\boxed{{{5 - c}}} \\confidence{{{s}}}" for c, s in zip(first.correct, first.confidence)])).to_csv(
-            folder/f"texts_{m}.csv.gz", index=False)
+            f"It is \\boxed{{{5 - c}}} \\confidence{{{s}}}"
+            for c, s in zip(first.correct, first.confidence)])).to_csv(
+folder/f"texts_{m}.csv.gz", index=False)
         if m == "llm" or m.startswith("control"): continue
         early = made_up(cfg, m, cfg.train_set, "test", cfg.n_test)
         early = early.iloc[:cfg.snapshot_questions * cfg.samples]
@@ -177,14 +179,15 @@ def made_up_records(
         log = dict(step=range(1, cfg.steps + 1), reward_correctness=.5, reward_format=1.0,
                    reward_confidence=-.2)
         pd.DataFrame(log).to_csv(folder/f"train_{m}.csv", index=False)
-    run = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=60, stages=dict(train=60), run="made up",
-               provenance={})
+    run = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=60, stages=dict(train=60),
+               run="made up", provenance={})
     write_atomic(folder/"run.json", json.dumps(run))
     return folder
 
 # %% ../../nbs/09a_records.ipynb #382d4eb1
 LABELS = ["split", "dataset", "domain", "question_id", "sample"]
-NUMBERS = [c for c in ANSWERS if SCHEMA[c].kind != "str" and c not in ("sample", "reply_logprob", "reply_logprob_sum")]
+NUMBERS = [c for c in ANSWERS if SCHEMA[c].kind != "str" and c not in ("sample", "reply_logprob",
+                                                                       "reply_logprob_sum")]
 
 def read_table(
     path,       # a .csv.gz file of the records
@@ -238,31 +241,36 @@ class Records:
         "The records of a variant, as if it were a profile of its own."
         own, of = config_for(self.cfg, f"@{name}"), lambda model: model.replace(f"@{name}", "")
         def pick(table, model):     # the variant's last, in place of the plain ones
-            plain = {k: v for k, v in table.items() if model(k) == "llm" or own.slm == self.cfg.slm and "@" not in model(k)}
+            plain = {k: v for k, v in table.items() if model(k) == "llm" or own.slm == self.cfg.slm
+                     and "@" not in model(k)}
             return plain | {k: v for k, v in table.items() if f"@{name}" in model(k)}
         cells = {(of(m), *rest): f for (m, *rest), f in pick(self.cells, lambda k: k[0]).items()}
         steps, train = ({of(m): f for m, f in pick(t, lambda k: k).items()} for t in (self.steps, self.train))
         return Records(self.run, own, cells, steps, train)
 
-# %% ../../nbs/09a_records.ipynb #b7465377
+# %% ../../nbs/09a_records.ipynb #527a26b3
 def check_cells(
     cells, cfg, folder, # as in `Records`; the folder, for the message
     questions={}        # split -> data set -> number, where a set has fewer than the configuration asks for
 ) -> None: # `CoreaError` names the model and data set
     "All models that the configuration names are there, and answer the same questions."
-    models = sorted((n for n, method, _ in chains(cfg) if method != "control"), key=lambda n: (n != "llm", not n.startswith("base")))
+    models = sorted((n for n, method, _ in chains(cfg) if method != "control"),
+                    key=lambda n: (n != "llm", not n.startswith("base")))
     for model in [*models, *sorted({k[0] for k in cells} - set(models))]:
         for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
             for d in cfg.datasets:
                 f, first = cells.get((model, split, d)), cells.get(("llm", split, d))
                 if f is None:
-                    raise CoreaError(f"{folder} has no {split} answers of {model} to {d}: run the profile again")
+                    raise CoreaError(f"{folder} has no {split} answers of {model} to {d}: "
+                                     "run the profile again")
                 k = min(n, questions.get(split, {}).get(d, n))
                 if f.question_id.nunique() != k or len(f) != k * cfg.samples:
-                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, not {k} questions x {cfg.samples}"
+                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, not {k} "
+                                     f"questions x {cfg.samples}"
                                      ": run the profile again")
                 if not f[["question_id", "sample"]].equals(first[["question_id", "sample"]]):
-                    raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of {d}: run both again")
+                    raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of "
+                                     f"{d}: run both again")
 
 @dataclass(frozen=True)
 class ToldSet:
@@ -273,6 +281,7 @@ class ToldSet:
     paper: str = ""
     revision: str = ""
 
+# %% ../../nbs/09a_records.ipynb #b7465377
 def introduce(
     names, folder # of data sets; the records of a run
 ) -> None: # `CoreaError` if a table cannot be read
@@ -281,7 +290,9 @@ def introduce(
     for d in names:
         try: find_dataset(d)
         except CoreaError: unknown.append(d)
-    if not unknown or not (tables := sorted(p for p in Path(folder).glob("*.csv.gz") if not p.name.startswith(("steps_", "texts_")))): return
+    if not unknown or not (tables := sorted(p for p in Path(folder).glob("*.csv.gz")
+                                            if not p.name.startswith(("steps_", "texts_")))):
+        return
     told = read_table(tables[0]).groupby("dataset").domain.first()
     for d in unknown:
         if d in told: register(ToldSet(d, told[d]))
@@ -312,6 +323,8 @@ def load_records(
     train = {}
     for m, p in files("train_", ".csv").items():
         try: train[m] = pd.read_csv(p)
-        except ValueError as e: raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
-    texts = {m: pd.read_csv(p, dtype=str, keep_default_na=False) for m, p in files("texts_", ".csv.gz").items()}
+        except ValueError as e:
+            raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
+    texts = {m: pd.read_csv(p, dtype=str, keep_default_na=False)
+             for m, p in files("texts_", ".csv.gz").items()}
     return Records(run, cfg, cells, steps, train, texts, folder)

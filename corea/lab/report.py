@@ -11,35 +11,53 @@ from functools import partial
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import CoreaError, write_atomic
-from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes, figure_reliability,
+from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes,
+                               figure_reliability,
                            over_steps, pooled, savefig)
 from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart, stand_ins
 from .study import estimate, measure, metrics_table
-from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11, table_chord, table_control, table_example,
-                          table_of_paper_set, table_of_set, table_policies, table_rewards, table_rollouts, table_targets, table_toys)
+from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11,
+                              table_chord, table_control, table_example,
+                          table_of_paper_set, table_of_set, table_policies, table_rewards, table_rollouts,
+                              table_targets, table_toys)
 from .together import statement
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../../nbs/09f_report.ipynb #ea1c895e
 SAID = dict(
-    table_01="With the Baseline LLM's Pass@1 as threshold, COREA's cost differs from the LLM's by {1/COREA/DeepMath500/cost_change:+1}, "
-             "{1/COREA/OODMath/cost_change:+1} and {1/COREA/OODNon-Math/cost_change:+1} %, its Pass@1 by {1/COREA/DeepMath500/vs_llm:+1}, "
-             "{1/COREA/OODMath/vs_llm:+1} and {1/COREA/OODNon-Math/vs_llm:+1} points, in domain, on OOD math and on OOD non-math (Table 1).",
-    table_02="L1-SLM-Verb has the lowest ECE, {2/L1-SLM-Verb/all/ece:2}, and with Brier and the probe the highest AUROC, "
-             "{2/L1-SLM-Verb/all/auroc:2}; RLVR-SLM-Verb has {2/RLVR-SLM-Verb/all/ece:2} and {2/RLVR-SLM-Verb/all/auroc:2} (Table 2).",
-    figure_02="Lowering the threshold from {text/COREA/DeepMath500/tau_from:2} to {text/COREA/DeepMath500/tau_to:1} changes cost by a further "
-              "{text/COREA/DeepMath500/cost_change:+0} % and Pass@1 by {text/COREA/DeepMath500/vs_paper_tau:+1} points; COREA is the best system "
-              "for a Pass@1 between {text/COREA/DeepMath500/best_from:2} and {text/COREA/DeepMath500/best_to:2} (5.2).",
-    figure_03="RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while Pass@1 grows; at step 0 nearly all "
+    table_01="With the Baseline LLM's Pass@1 as threshold, COREA's cost differs from the LLM's by "
+    "{1/COREA/DeepMath500/cost_change:+1}, "
+             "{1/COREA/OODMath/cost_change:+1} and {1/COREA/OODNon-Math/cost_change:+1} %, its Pass@1 by "
+    "{1/COREA/DeepMath500/vs_llm:+1}, "
+             "{1/COREA/OODMath/vs_llm:+1} and {1/COREA/OODNon-Math/vs_llm:+1} points, in domain, on OOD math "
+    "and on OOD non-math (Table 1).",
+    table_02="L1-SLM-Verb has the lowest ECE, {2/L1-SLM-Verb/all/ece:2}, and with Brier and the probe "
+    "the highest AUROC, "
+             "{2/L1-SLM-Verb/all/auroc:2}; RLVR-SLM-Verb has {2/RLVR-SLM-Verb/all/ece:2} and "
+    "{2/RLVR-SLM-Verb/all/auroc:2} (Table 2).",
+    figure_02="Lowering the threshold from {text/COREA/DeepMath500/tau_from:2} to "
+    "{text/COREA/DeepMath500/tau_to:1} changes cost by a further "
+              "{text/COREA/DeepMath500/cost_change:+0} % and Pass@1 by "
+    "{text/COREA/DeepMath500/vs_paper_tau:+1} points; COREA is the best system "
+              "for a Pass@1 between {text/COREA/DeepMath500/best_from:2} and "
+    "{text/COREA/DeepMath500/best_to:2} (5.2).",
+    figure_03="RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while Pass@1 "
+    "grows; at step 0 nearly all "
               "confidences are at the top (5.3).",
-    table_03="L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC {3/L1/all/auroc:2} against Brier's {3/Brier/all/ece:2} and "
-             "{3/Brier/all/auroc:2}; L2's ECE of {3/L2/all/ece:2} is blamed on a fixed stopping step (Table 3).",
-    table_04="With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, {4/16/all/ece:2} and {4/32/all/ece:2}, AUROC "
+    table_03="L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC {3/L1/all/auroc:2} "
+    "against Brier's {3/Brier/all/ece:2} and "
+             "{3/Brier/all/auroc:2}; L2's ECE of {3/L2/all/ece:2} is blamed on a fixed "
+    "stopping step (Table 3).",
+    table_04="With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, {4/16/all/ece:2} and "
+    "{4/32/all/ece:2}, AUROC "
              "{4/4/all/auroc:2}, {4/8/all/auroc:2}, {4/16/all/auroc:2} and {4/32/all/auroc:2} (Table 4).",
-    table_11="With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost of {11/COREA/DeepMath500/cost:0} in domain, "
-             "the LLM {11/Baseline LLM/DeepMath500/pass1:1} at {11/Baseline LLM/DeepMath500/cost:0} (Table 11).",
+    table_11="With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost of "
+    "{11/COREA/DeepMath500/cost:0} in domain, "
+             "the LLM {11/Baseline LLM/DeepMath500/pass1:1} at {11/Baseline "
+    "LLM/DeepMath500/cost:0} (Table 11).",
     histograms="Stated confidence stays discrete, so the sweep of the threshold is not smooth (Limitations).",
-) | {f"table_{t:02}": f"{c}: COREA {{{t}/COREA/{c}/pass1:1}} at a cost of {{{t}/COREA/{c}/cost:0}}, the LLM {{{t}/{LLM}/{c}/pass1:1}} at "
+) | {f"table_{t:02}": f"{c}: COREA {{{t}/COREA/{c}/pass1:1}} at a cost of {{{t}/COREA/{c}/cost:0}}, the LLM "
+     f"{{{t}/{LLM}/{c}/pass1:1}} at "
                       f"{{{t}/{LLM}/{c}/cost:0}} (Table {t})." for t, c in enumerate(PAPER_SETS, 5)}
 
 # %% ../../nbs/09f_report.ipynb #78818ffd
@@ -60,13 +78,14 @@ def spoken(
     v, lo, hi = (number(e[k], digits, bool(unit)) for k in ("value", "ci_low", "ci_high"))
     return f"{v}{' ' + unit if unit else ''} [{lo}, {hi}]"
 
-# %% ../../nbs/09f_report.ipynb #59e36a96
+# %% ../../nbs/09f_report.ipynb #e9846ab5
 def set_items(
     cfg # a `Config`
 ) -> dict: # id -> data set
     "The tables that a run has beside the paper's: one for each set that stands for none of the paper's."
     return {"set_" + re.sub(r"[^\w.-]", "-", d): d for d in sets_apart(cfg)}
 
+# %% ../../nbs/09f_report.ipynb #59e36a96
 def sentence(
     st, item # a `Study`, one of `ITEMS`
 ) -> str: # Markdown; empty if there is nothing to say
@@ -80,7 +99,8 @@ def sentence(
     if item == "bars":
         f, _ = table_bars(st)
         f = f[f.verdict != "not run"]
-        met = f.verdict.isin(["direction holds", "reproduced"]).groupby(f.system, sort=False).agg(["sum", "size"])
+        met = f.verdict.isin(["direction holds", "reproduced"]).groupby(f.system,
+                                                                        sort=False).agg(["sum", "size"])
         return "Bars met: " + ", ".join(f"{n} {a} of {b}" for n, a, b in met.itertuples()) + "."
     if item in ("chord", "planes"):
         metric, test = ("vs_chord", "above") if item == "chord" else ("cost_change", "below")
@@ -89,13 +109,17 @@ def sentence(
         head = "Above the chord" if item == "chord" else "Cheaper than the LLM"
         return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
             f"{n} {len(ds)} ({', '.join(ds) or 'none'})" for n, ds in clear.items()) + "."
-    if item == "policies": return "Policies " + statement(st.policies()).splitlines()[0].removeprefix("- ").replace("Above", "above", 1)
+    if item == "policies":
+        return ("Policies " + statement(st.policies()).splitlines()[0].removeprefix("- ").replace("Above",
+                                                                                                  "above", 1))
     if item == "control":
         if not st.has("COREA-Control"): return "The control is not part of this profile."
         groups = [g for g in GROUPS if g in st.places]
         pair = lambda g: " and ".join(say(n, g, "auroc", "") for n in ("COREA-Control", "COREA"))
-        own, full = (estimate(measure(st, n, groups[0], "auroc"))["value"] - .5 for n in ("COREA-Control", "COREA"))
-        failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC elsewhere is then no sign of"
+        own, full = (estimate(measure(st, n, groups[0], "auroc"))["value"] - .5
+                     for n in ("COREA-Control", "COREA"))
+        failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC "
+                  "elsewhere is then no sign of"
                   " a failed transfer." if d and own < full / 2 else "")
         return ("AUROC of L1 from the control base, and from the base installed on all families: "
                 + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in groups) + "." + failed)
@@ -104,7 +128,8 @@ def sentence(
     if item == "toys":
         f = table_toys(st)[0]
         asked = [(f[c] == "LLM asked").sum() for c in f.columns[-2:]]
-        return (f"Of the four, {asked[0]} go to the LLM at the paper's threshold, {asked[1]} at the calibrated "
+        return (f"Of the four, {asked[0]} go to the LLM at the paper's threshold, {asked[1]} "
+                "at the calibrated "
                 "one.")
     if item == "table_01":
         return "At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by " + "; ".join(
@@ -115,8 +140,10 @@ def sentence(
         groups = [g for g in GROUPS if g in st.places]
         ranks = "; ".join(f"{n} " + ", ".join(say(n, g, "auroc", "") for g in groups)
                           for n in ("COREA", "Router+RLVR-SLM", "RLVR-SLM-Expected") if st.has(n))
-        return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and {rlvr[1]}. AUROC "
-                f"{', '.join(GROUPS[g] for g in groups)}, beside two that were never paid for a confidence (the router sees the question "
+        return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} "
+                f"and {rlvr[1]}. AUROC "
+                f"{', '.join(GROUPS[g] for g in groups)}, beside two that were never paid for a confidence "
+                "(the router sees the question "
                 f"only): {ranks}.")
     if item in ("table_03", "table_12", "table_13", "targets"):
         known = REWARDS | {s.name: s.name for s in SYSTEMS if s.kind == "target" and item == "targets"}
@@ -128,21 +155,28 @@ def sentence(
             f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
     if item in ("table_04", "table_14", "table_15"):
         return "AUROC over all data sets, by rollouts: " + ", ".join(
-            f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}" for n, s in sorted(group_sizes(st).items())) + "."
-    if item == "table_11": return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs {spoken(s, 'COREA', 'in_domain', 'cost_change', '%')}"
-                                            " more or less than the LLM" for s in smaller(st))
+            f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}"
+            for n, s in sorted(group_sizes(st).items())) + "."
+    if item == "table_11":
+        return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs "
+                         f"{spoken(s, 'COREA', 'in_domain', 'cost_change', '%')}"
+                         " more or less than the LLM" for s in smaller(st))
     if item in ("figure_04", "figure_09"):
         return "ECE over all data sets, before and under L1: " + "; ".join(
-            f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}" for n, s in backbones(st).items()) + "."
+            f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}"
+            for n, s in backbones(st).items()) + "."
     if item.startswith("table_") or item in set_items(st.cfg):
         d = set_items(st.cfg).get(item) or stand_ins(st.cfg).get(PAPER_SETS[int(item[6:]) - 5])
         if not d: return ""     # the table says so
-        cost, *gaps = say("COREA", d, "cost_change", "%"), *(say("COREA", d, f"vs_{k}") for k in ("llm", "chord", "random"))
-        return (f"On `{d}`, COREA at the calibrated threshold: cost {cost}, Pass@1 {gaps[0]} against the LLM, "
+        cost, *gaps = (say("COREA", d, "cost_change", "%"),
+                       *(say("COREA", d, f"vs_{k}") for k in ("llm", "chord", "random")))
+        return (f"On `{d}`, COREA at the calibrated threshold: cost {cost}, Pass@1 "
+                f"{gaps[0]} against the LLM, "
                 f"{gaps[1]} against the chord, {gaps[2]} against random deferral.")
     if item == "figure_02":
         chord, coin = (say("COREA", d, f"vs_{k}") for k in ("chord", "random"))
-        return f"At the calibrated threshold COREA lies {chord} from the chord and {coin} from random deferral."
+        return (f"At the calibrated threshold COREA lies {chord} from the chord and {coin} "
+                "from random deferral.")
     if item == "figure_03":
         f = over_steps(st, "l1", "auroc").mean(axis=1)
         if f.empty: return "Not run: no answers from the course of training."
@@ -150,27 +184,33 @@ def sentence(
         return f"Under L1, AUROC on these questions goes from {first} to {last}."
     if item == "reliability":
         before, after, mean = (say(n, d, "ece", "") for n in ("SLM-Verb", "COREA", "COREA-Expected"))
-        return f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its expected confidence."
+        return (f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its "
+                "expected confidence.")
     if item == "histograms":
         top = pooled(st, "l1",
                      "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
         if top.empty: return "In domain, L1 states no confidence."
         values = " and ".join(number(v) for v in top.index)
-        return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up {number(100 * top.sum(), 0)} % of its "
-                "statements (L1 pays best the median of a group's share of right answers, which lies on a grid).")
+        return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up "
+                f"{number(100 * top.sum(), 0)} % of its "
+                "statements (L1 pays best the median of a group's share of right answers, "
+                "which lies on a grid).")
     return ""
 
 # %% ../../nbs/09f_report.ipynb #be2f6634
-FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, figure_04=figure_4, figure_09=figure_9, reliability=figure_reliability,
-                    histograms=figure_histograms, planes=figure_planes)
+FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, figure_04=figure_4, figure_09=figure_9,
+                    reliability=figure_reliability, histograms=figure_histograms, planes=figure_planes)
 TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text(f, st.scale)),
                    bars=table_bars, metrics=lambda st: (metrics_table(st), ""),
-                   table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3), table_04=partial(table_rollouts, table=4)) | {
-                   f"table_{t:02}": partial(table_of_paper_set, paper=p) for t, p in enumerate(PAPER_SETS, 5)} | dict(table_11=table_11) | {
-                   f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
-                   chord=table_chord, policies=table_policies, targets=table_targets, control=table_control, toys=table_toys, example=table_example)
+                   table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3),
+                   table_04=partial(table_rollouts, table=4)) | {
+f"table_{t:02}": partial(table_of_paper_set, paper=p)
+                       for t, p in enumerate(PAPER_SETS, 5)} | dict(table_11=table_11) | {
+f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
+chord=table_chord, policies=table_policies, targets=table_targets, control=table_control, toys=table_toys,
+    example=table_example)
 
-# %% ../../nbs/09f_report.ipynb #abe5a0c3
+# %% ../../nbs/09f_report.ipynb #98f41f62
 ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
 
 def wanted(
@@ -201,6 +241,7 @@ def as_csv(
     for c in f.select_dtypes("number"): f[c] = f[c].round(9).round(6) + 0
     return f.to_csv(index=False, lineterminator="\n")
 
+# %% ../../nbs/09f_report.ipynb #3a837254
 def produce(
     st, item, out # a `Study`, one of `ITEMS` or of its `set_items`, the folder of tables/ and figures/
 ) -> object: # the table as Markdown, or the path of the figure's PNG
@@ -213,6 +254,7 @@ def produce(
     if text: write_atomic(Path(out)/"tables"/f"{item}.md", text)
     return text
 
+# %% ../../nbs/09f_report.ipynb #abe5a0c3
 def what_ran(
     st # a `Study`
 ) -> pd.DataFrame: # one row per fact
@@ -226,11 +268,13 @@ def what_ran(
         profile=c.profile, run=r.get("run"), models=", ".join(sorted({k[0] for k in st.records.cells})),
         training=f"{c.steps} steps of {c.questions_per_step} questions x {c.rollouts} rollouts",
         seeds=", ".join(map(str, c.seeds)),
-        questions=f"{span(asked('test', c.n_test))} test and {span(asked('calibration', c.n_calibration))} calibration questions"
+        questions=f"{span(asked('test', c.n_test))} test and {span(asked('calibration', c.n_calibration))} "
+        "calibration questions"
                   f" a data set, {c.samples} answers each",
         wall_clock=f"{number(minutes)} minutes" if np.isfinite(minutes) else "–",
         minutes_of_each_part=f"{parts}; summed over {c.workers} processes" if parts else "–",
-        hardware=", ".join([f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}", *p.get("gpus", [])]),
+        hardware=", ".join([f"{p.get('cores', '–')} cores, {p.get('system', '–')} {p.get('machine', '')}",
+                            *p.get("gpus", [])]),
         commit=f"{p.get('commit', '–')}{' with changes' if p.get('dirty') else ''}",
         python=p.get("python", "–"),
         packages=", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items()) or "–",

@@ -14,8 +14,8 @@ import numpy as np, pandas as pd
 from ..cascade import Price, choose_tau, defer, paper_tau
 from ..core import CoreaError
 from ..data import DATASETS
-from ..metrics import (aurc, auroc, bootstrap_weights, brier, chord, columns, deferral_curve, ece, ibc_lift, interval, output_ratio,
-                           random_deferral)
+from ..metrics import (aurc, auroc, bootstrap_weights, brier, chord, columns, deferral_curve, ece,
+                           ibc_lift, interval, output_ratio, random_deferral)
 from .grid import config_for
 from .records import GROUPS, LLM, NAMED, SYSTEMS, Records, paper_numbers
 from .together import compare
@@ -27,7 +27,8 @@ def costs(
     source, price  # column with the confidence; `corea.cascade.Price`
 ) -> tuple: # four (n,): the SLM's answer, the LLM's, what the confidence costs beside them, what a deferral spares
     "What a question may cost; the router is asked before the SLM, and passes over it where it defers."
-    own, large = price.slm(slm.prompt_tokens, slm.completion_tokens), price.llm(llm.prompt_tokens, llm.completion_tokens)
+    own, large = (price.slm(slm.prompt_tokens, slm.completion_tokens),
+                  price.llm(llm.prompt_tokens, llm.completion_tokens))
     if source != "router": return own, large, 0 * own, 0 * own
     return own, large, price.slm(slm.router_prompt_tokens, slm.router_completion_tokens), own
 
@@ -51,8 +52,8 @@ def alone_frame(
     "A model on its own, in the same form."
     cost, large = getattr(price, who)(answers.prompt_tokens, answers.completion_tokens), who == "llm"
     return answers[["question_id", "sample", "correct"]].assign(
-        deferred=float(large), slm_cost=0 if large else cost, llm_cost=cost if large else 0, cost=cost, tau=np.nan,
-        slm_correct=answers.correct, slm_alone=cost)
+        deferred=float(large), slm_cost=0 if large else cost, llm_cost=cost if large else 0, cost=cost,
+        tau=np.nan, slm_correct=answers.correct, slm_alone=cost)
 
 # %% ../../nbs/09b_study.ipynb #2b519e2f
 def mixed_frame(
@@ -71,7 +72,8 @@ def oracle_frame(
 ) -> pd.DataFrame: # as from `cascade_frame`
     "Defer exactly where the SLM is wrong and the LLM right."
     d = (slm.correct == 0) & (llm.correct == 1)
-    f = slm.assign(correct=np.where(d, 1, slm.correct), deferred=d.astype(float), llm_cost=np.where(d, llm.cost, 0))
+    f = slm.assign(correct=np.where(d, 1, slm.correct), deferred=d.astype(float),
+                   llm_cost=np.where(d, llm.cost, 0))
     return f.assign(cost=f.slm_cost + f.llm_cost)
 
 # %% ../../nbs/09b_study.ipynb #4de98001
@@ -125,7 +127,7 @@ def systems(
             for rule in RULES: out |= references(out, records, price, seed, model, rule, d)
     return out
 
-# %% ../../nbs/09b_study.ipynb #4fef2f17
+# %% ../../nbs/09b_study.ipynb #c6e4cb2d
 @dataclass
 class Study:
     "Records, and every measurement made of them so far."
@@ -149,7 +151,8 @@ class Study:
     @property
     def scale(self):
         "What stands for the paper's models: nothing but they, the miniature, or other models."
-        return "" if self.cfg.profile.startswith("paper") else "miniature" if set(self.cfg.datasets) <= set(DATASETS) else "other models"
+        return ("" if self.cfg.profile.startswith("paper") else "miniature" if set(self.cfg.datasets)
+                <= set(DATASETS) else "other models")
 
     def has(
         self, *names # of systems
@@ -163,14 +166,18 @@ class Study:
         "The variants of some kind."
         wanted = [v for v in self.cfg.variants if differs(config_for(self.cfg, f"@{v}"), self.cfg)]
         for v in wanted:
-            if ("variant", v) not in self.memo: self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
+            if ("variant", v) not in self.memo:
+                self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
         return {v: self.memo["variant", v] for v in wanted}
 
     def policies(self) -> dict: # family -> policy -> (1 + replicates, budgets), as from `corea.lab.together.compare`
         "Every policy of `08d_together` over the two-model chord."
-        if "policies" not in self.memo: self.memo["policies"] = compare(self.records.folder, self.cfg, Price(self.cfg.slm_size, self.cfg.llm_size))
+        if "policies" not in self.memo:
+            self.memo["policies"] = compare(self.records.folder, self.cfg,
+                                            Price(self.cfg.slm_size, self.cfg.llm_size))
         return self.memo["policies"]
 
+# %% ../../nbs/09b_study.ipynb #4fef2f17
 def study(
     records,    # as from `load_records`
     n_boot=1000 # bootstrap replicates, at least 20
@@ -187,8 +194,8 @@ PAIRED = ("benefit_auroc", "gain_chord")    # signals that look at the LLM's ans
 SUMS = dict(ece=gaps, ece_15=partial(gaps, bins=15), brier=losses, output_ratio=stated) # signals that are made of sums, by what they sum
 
 # %% ../../nbs/09b_study.ipynb #b32c1997
-SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), ece_mass=partial(ece, scheme="mass"), brier=brier, auroc=auroc,
-               aurc=aurc,
+SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), ece_mass=partial(ece, scheme="mass"), brier=brier,
+               auroc=auroc, aurc=aurc,
                output_ratio=lambda conf, correct, weights: output_ratio(conf, weights))
 
 def draws(
@@ -202,7 +209,7 @@ def draws(
         st.memo[key] = np.vstack([np.ones(len(ids)), boot])
     return st.memo[key]
 
-# %% ../../nbs/09b_study.ipynb #09ef06fb
+# %% ../../nbs/09b_study.ipynb #673a2127
 def averages(
     st, dataset # a `Study` and one of its data sets
 ) -> dict: # (system, metric, rule) -> (1 + n_boot, seeds)
@@ -221,10 +228,13 @@ def averages(
             for m, parts in SUMS.items(): ask((s.name, m, "alone"), parts(c, y))
     product = np.stack([np.frombuffer(c) for c in place]) @ w.T
     size = w.sum(1)
-    def metric(m, rows): return np.stack([product[i[0]] / size if m in LINEAR else shared(product[list(i)].T) for i in rows]).T
-    for (name, m, rule), rows in seeds.items(): sums.setdefault((m in LINEAR or m, *rows), []).append((name, m, rule))
+    def metric(m, rows):
+        return np.stack([product[i[0]] / size if m in LINEAR else shared(product[list(i)].T) for i in rows]).T
+    for (name, m, rule), rows in seeds.items():
+        sums.setdefault((m in LINEAR or m, *rows), []).append((name, m, rule))
     return {key: x for (_, *rows), keys in sums.items() for x in [metric(keys[0][1], rows)] for key in keys}
 
+# %% ../../nbs/09b_study.ipynb #09ef06fb
 def rankings(
     st, dataset # a `Study` and one of its data sets
 ) -> dict: # (system, metric, rule) -> (1 + n_boot, seeds)
@@ -249,7 +259,8 @@ def gather(
     "Measure every system on a data set."
     if ("gathered", dataset) in st.memo: return
     found = averages(st, dataset) | rankings(st, dataset)
-    st.memo |= {(name, dataset, m, rule): x for (name, m, rule), x in found.items()} | {("gathered", dataset): True}
+    st.memo |= {(name, dataset, m, rule): x
+                for (name, m, rule), x in found.items()} | {("gathered", dataset): True}
 
 # %% ../../nbs/09b_study.ipynb #181ec0cc
 def comparison(

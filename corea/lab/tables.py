@@ -16,7 +16,8 @@ from ..cascade import defer
 from ..core import code_span
 from .policies import verdict
 from ..metrics import interval
-from .records import (GROUPS, LLM, NAMED, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart,
+from .records import (GROUPS, LLM, NAMED, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_value,
+                               sets_apart,
                            stand_ins)
 from .study import RULES, estimate, measure
 from ..reward import CONFIDENCE_TERMS
@@ -54,9 +55,9 @@ def cell(
     return row, f"{text}<br>*{said}*"
 
 # %% ../../nbs/09c_tables.ipynb #4cf5817e
-UNITS = dict(pass1=(100, 1), slm_pass1=(100, 1), cost=(1, 0), slm_cost=(1, 0), llm_cost=(1, 0), llm_share=(100, 1), tau=(1, 2),
-             vs_llm=(100, 1), cost_change=(100, 1), vs_chord=(100, 1), vs_own_chord=(100, 1), vs_random=(100, 1),
-             gain_chord=(100, 1), ibc_lift=(1, 2))
+UNITS = dict(pass1=(100, 1), slm_pass1=(100, 1), cost=(1, 0), slm_cost=(1, 0), llm_cost=(1, 0),
+             llm_share=(100, 1), tau=(1, 2), vs_llm=(100, 1), cost_change=(100, 1), vs_chord=(100, 1),
+             vs_own_chord=(100, 1), vs_random=(100, 1), gain_chord=(100, 1), ibc_lift=(1, 2))
 
 def number(
     x, digits=1, sign=False # a number, decimals, whether to show a plus
@@ -74,7 +75,7 @@ def markdown(
     lines = ["| " + " | ".join(map(str, r)) + " |" for r in rows]
     return f"**{title}**\n\n" + "\n".join(lines) + "\n"
 
-# %% ../../nbs/09c_tables.ipynb #b2b9a1b1
+# %% ../../nbs/09c_tables.ipynb #a6c66afa
 def sections(
     st # a `Study`
 ) -> list: # of (heading, rule, systems)
@@ -89,10 +90,13 @@ def sections(
             ("Not in the paper, τ from the calibration split", "calibrated",
              [n for n in kind("ours", "reference") if st.has(n)])]
 
-NOTE = ("Ours ± half of the 95 % interval over questions, below it *the paper's*, always at its own threshold; in brackets, "
+NOTE = ("Ours ± half of the 95 % interval over questions, below it *the paper's*, always at its own "
+        "threshold; in brackets, "
         "if any, the difference to the Baseline LLM (points, or % of its cost). Seed spread: in the CSV.")
-OWN = ("Ours ± half of the 95 % interval over questions, below it *the paper's*. Gain over chord: points of Pass@1, mean over all thresholds of the test "
-       "curve, chord from the SLM's own price; a router gains more for its AUROC, since a question that it sends on never pays for the SLM. Seed spread: in the CSV.")
+OWN = ("Ours ± half of the 95 % interval over questions, below it *the paper's*. Gain over chord: points of "
+       "Pass@1, mean over all thresholds of the test "
+       "curve, chord from the SLM's own price; a router gains more for its AUROC, since a question that it "
+       "sends on never pays for the SLM. Seed spread: in the CSV.")
 
 def table_not_run(
     title, why,                     # a caption; what is missing, as the end of a sentence
@@ -101,6 +105,7 @@ def table_not_run(
     "A table that a run cannot fill says so in one line."
     return pd.DataFrame(columns=list(columns)), f"**{title}**\n\nNot run: {why}.\n"
 
+# %% ../../nbs/09c_tables.ipynb #b2b9a1b1
 def grid(
     st, title, columns, # a `Study`, a caption, `Column`s
     parts,              # as from `sections`
@@ -137,7 +142,7 @@ def who_stands_in(
     whole = not apart and len(found) == len(PAPER_SETS)
     return out if whole else out + " Each group stands beside the paper's group, whatever sets that has."
 
-# %% ../../nbs/09c_tables.ipynb #cd8b6e17
+# %% ../../nbs/09c_tables.ipynb #82df7d3c
 def table_1(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
@@ -174,6 +179,7 @@ def table_of_set(
              ("llm_share", "LLM %", ""), ("tau", "τ", "")]
     return grid(st, title, [Column(h, dataset, m, t, p, m, b) for m, h, b in heads], sections(st))
 
+# %% ../../nbs/09c_tables.ipynb #cd8b6e17
 def table_of_paper_set(
     st, paper # a `Study`, one of `PAPER_SETS`
 ) -> tuple: # (frame, Markdown)
@@ -188,8 +194,10 @@ def signal_columns(
     table   # of the paper
 ) -> list: # of `Column`
     "Pass@1, ECE and AUROC of the SLM's own answers, and what they gain with the LLM, place by place."
-    heads = [("slm_pass1", "pass1", "Pass@1 %"), ("ece", "ece", "ECE ↓"), ("auroc", "auroc", "AUROC ↑"), *BENEFIT]
-    return [Column(h if d == "all" else f"`{d}`: {h}", d, m, table, p, k) for d, p in places.items() for m, k, h in heads]
+    heads = [("slm_pass1", "pass1", "Pass@1 %"), ("ece", "ece", "ECE ↓"), ("auroc", "auroc", "AUROC ↑"),
+             *BENEFIT]
+    return [Column(h if d == "all" else f"`{d}`: {h}", d, m, table, p, k) for d, p in places.items()
+            for m, k, h in heads]
 
 NO_HALF = "no data set of this run belongs to this half of the paper's"
 
@@ -203,9 +211,9 @@ def halves(
     verbal = lambda d: d in st.places.get("ood_nonmath", [])
     return [first | {d: "" for d in apart if not verbal(d)}, rest | {d: "" for d in apart if verbal(d)}]
 
-# %% ../../nbs/09c_tables.ipynb #0518dbed
-REWARDS = {"COREA": "L1", "Sample-L1-SLM-Verb": "Sample_L1", "L2-SLM-Verb": "L2", "Brier-SLM-Verb": "Brier", "KL-SLM-Verb": "KL",
-           "Sample-KL-SLM-Verb": "Sample_KL"}     # system -> row of the paper
+# %% ../../nbs/09c_tables.ipynb #6230a185
+REWARDS = {"COREA": "L1", "Sample-L1-SLM-Verb": "Sample_L1", "L2-SLM-Verb": "L2", "Brier-SLM-Verb": "Brier",
+           "KL-SLM-Verb": "KL", "Sample-KL-SLM-Verb": "Sample_KL"}     # system -> row of the paper
 
 def table_rewards(
     st, table # a `Study`; 3, 12 or 13
@@ -214,8 +222,8 @@ def table_rewards(
     places = {"all": "all"} if table == 3 else halves(st)[table - 12]
     if not places: return table_not_run(f"Table {table}. Confidence rewards", NO_HALF)
     others = {} if table == 3 else {"SLM-Verb": "SLM", "RLVR-SLM-Verb": "RLVR"}
-    return grid(st, f"Table {table}. Confidence rewards", signal_columns(places, str(table)), [("", "paper", [*others, *REWARDS])],
-                others | REWARDS)
+    return grid(st, f"Table {table}. Confidence rewards", signal_columns(places, str(table)),
+                [("", "paper", [*others, *REWARDS])], others | REWARDS)
 
 def group_sizes(
     st # a `Study`
@@ -237,19 +245,24 @@ def backbones(
     others = st.variants(lambda v, own: v.slm != own.slm and v.rollouts == own.rollouts)
     return {Path(s.cfg.slm.partition("@")[0]).name: s for s in (st, *others.values())}
 
+# %% ../../nbs/09c_tables.ipynb #0518dbed
 def table_rollouts(
     st, table # a `Study`; 4, 14 or 15
 ) -> tuple: # (frame, Markdown)
     "L1 with groups of other sizes."
     places, ran = {"all": "all"} if table == 4 else halves(st)[table - 14], group_sizes(st)
-    if not places: return table_not_run(f"Table {table}. L1 with N rollouts a question", NO_HALF, ["rollouts"])
+    if not places:
+        return table_not_run(f"Table {table}. L1 with N rollouts a question", NO_HALF, ["rollouts"])
     columns = signal_columns(places, str(table))
-    rows, lines = [], ["| Rollouts | " + " | ".join(c.head for c in columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    rows, lines = ([], ["| Rollouts | " + " | ".join(c.head for c in columns) + " |",
+                        "|---" * (1 + len(columns)) + "|"])
     for n in sorted({4, 8, 16, 32} | set(ran)):
         made = [cell(ran[n], "COREA", c, "paper", str(n)) for c in columns] if n in ran else []
         if made: rows.append(dict(rollouts=n) | {k: v for row, _ in made for k, v in row.items()})
-        lines.append(f"| {n} | " + " | ".join([text for _, text in made] or ["not run", *[""] * (len(columns) - 1)]) + " |")
-    title, note = f"**Table {table}. L1 with N rollouts a question**", "Ours ± half of the 95 % interval; *the paper's*."
+        lines.append(f"| {n} | " + " | ".join([text for _, text in made]
+                                              or ["not run", *[""] * (len(columns) - 1)]) + " |")
+    title, note = (f"**Table {table}. L1 with N rollouts a question**",
+                   "Ours ± half of the 95 % interval; *the paper's*.")
     return pd.DataFrame(rows), f"{title}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 def table_11(
@@ -259,12 +272,14 @@ def table_11(
     title, small = "Table 11. A smaller SLM", smaller(st)
     if not small: return table_not_run(title, f"profile {st.cfg.profile} has no smaller SLM")
     heads = [("pass1", "Pass@1 %", "vs_llm"), ("cost", "Avg Cost", "cost_change"), ("llm_share", "LLM %", "")]
-    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "11", PAPER_GROUPS[g], m, b) for g in GROUPS if g in st.places for m, h, b in heads]
+    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "11", PAPER_GROUPS[g], m, b) for g in GROUPS
+               if g in st.places for m, h, b in heads]
     ratio = number(small[0].cfg.llm_size / small[0].cfg.slm_size, 1)
-    parts = [(h, rule, [n for n in names if n in ("SLM", "L1-SLM", LLM, "SLM-Verb", "COREA")]) for h, rule, names in sections(st)[:3]]
+    parts = [(h, rule, [n for n in names if n in ("SLM", "L1-SLM", LLM, "SLM-Verb", "COREA")])
+             for h, rule, names in sections(st)[:3]]
     return grid(small[0], f"{title}: the LLM's price is {ratio} times the SLM's", columns, parts)
 
-# %% ../../nbs/09c_tables.ipynb #071de2d7
+# %% ../../nbs/09c_tables.ipynb #fe5f69a2
 def table_chord(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
@@ -285,6 +300,7 @@ def table_chord(
     title = "**Pass@1 beyond chord and coin, τ from the calibration split, in points**"
     return pd.DataFrame(rows), f"{title}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
+# %% ../../nbs/09c_tables.ipynb #d30995c6
 def table_policies(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
@@ -294,24 +310,34 @@ def table_policies(
         for name, x in by.items():
             x = x.mean(-1)
             lo, hi = interval(x[0], x[1:])
-            rows.append(dict(policy=name, dataset=d, points=100 * x[0], ci_low=100 * lo, ci_high=100 * hi, verdict=verdict(x)))
+            rows.append(dict(policy=name, dataset=d, points=100 * x[0], ci_low=100 * lo, ci_high=100 * hi,
+                             verdict=verdict(x)))
     f, mark = pd.DataFrame(rows), {"above": "**", "below": "*", "not clear": ""}
     mean = f.groupby("policy").points.mean().sort_values(ascending=False)
-    cells = [f"{mark[r.verdict]}{number(r.points, 1, True)}{mark[r.verdict]} ±{number((r.ci_high - r.ci_low) / 2)}" for r in f.itertuples()]
-    text = f.assign(cell=cells).pivot(index="policy", columns="dataset", values="cell").loc[mean.index, list(found)].rename(columns="`{}`".format)
+    cells = [f"{mark[r.verdict]}{number(r.points, 1, True)}{mark[r.verdict]} "
+             f"±{number((r.ci_high - r.ci_low) / 2)}" for r in f.itertuples()]
+    text = f.assign(cell=cells).pivot(index="policy", columns="dataset",
+                                      values="cell").loc[mean.index,
+                                                         list(found)].rename(columns="`{}`".format)
     text.insert(0, "mean", [number(v, 1, True) for v in mean])
     text = text.rename_axis(None, axis=1).reset_index()
-    note = ("Points of Pass@1 over the chord from the SLM's own answers, mean over 19 budgets between the SLM alone and the LLM alone; every threshold from the "
-            "calibration split. ± half of the 95 % interval over questions; **bold** lies clear above the chord, *italic* clear below. *random* and the oracles are "
-            "no policies, but what these are held against. (*Gain over chord* elsewhere takes all thresholds of the test curve instead.)")
+    note = ("Points of Pass@1 over the chord from the SLM's own answers, mean over 19 budgets between the "
+            "SLM alone and the LLM alone; every threshold from the "
+            "calibration split. ± half of the 95 % interval over questions; **bold** lies clear above the "
+            "chord, *italic* clear below. *random* and the oracles are "
+            "no policies, but what these are held against. (*Gain over chord* elsewhere takes all thresholds "
+            "of the test curve instead.)")
     return f, markdown(text, "Policies over the two-model chord, at equal cost") + f"\n{note}\n"
 
+# %% ../../nbs/09c_tables.ipynb #071de2d7
 def table_targets(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
     "What else a confidence could be held against, or be paid by."
-    names = ["RLVR-SLM-Verb", "COREA", "L2-SLM-Verb", "Brier-SLM-Verb", *[s.name for s in SYSTEMS if s.kind == "target"]]
-    return grid(st, "Other targets for the confidence", signal_columns({"all": "all"}, "3"), [("", "paper", names)], {"RLVR-SLM-Verb": "RLVR"} | REWARDS)
+    names = ["RLVR-SLM-Verb", "COREA", "L2-SLM-Verb", "Brier-SLM-Verb",
+             *[s.name for s in SYSTEMS if s.kind == "target"]]
+    return grid(st, "Other targets for the confidence", signal_columns({"all": "all"}, "3"),
+                [("", "paper", names)], {"RLVR-SLM-Verb": "RLVR"} | REWARDS)
 
 def table_control(
     st # a `Study`
@@ -319,8 +345,10 @@ def table_control(
     "L1 from two bases."
     title = "What the install brings along"
     if not st.has("COREA-Control"): return table_not_run(title, "this run trains no control")
-    heads = [("slm_pass1", "Pass@1 %"), ("ece", "ECE ↓"), ("auroc", "AUROC ↑"), *((m, h) for m, _, h in BENEFIT)]
-    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "", "", "") for g in GROUPS if g in st.places for m, h in heads]
+    heads = [("slm_pass1", "Pass@1 %"), ("ece", "ECE ↓"), ("auroc", "AUROC ↑"),
+             *((m, h) for m, _, h in BENEFIT)]
+    columns = [Column(f"{GROUPS[g]}: {h}", g, m, "", "", "") for g in GROUPS if g in st.places
+               for m, h in heads]
     names = [n for n in ("SLM-Verb", "RLVR-SLM-Verb", "COREA", "COREA-Control") if st.has(n)]
     frame, text = grid(st, title, columns, [("", "paper", names)])
     text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
@@ -340,16 +368,19 @@ def table_example(
     first = lambda m: st.records.cells[m, "test", d].query("sample == 0").set_index("question_id")
     base, rlvr, l1 = map(first, who.values())
     rate = st.records.cells[who["L1"], "test", d].groupby("question_id").correct.mean()
-    shows = ((base.correct == 0) & (base.confidence >= .9) & (rlvr.correct == 1) & (rlvr.confidence >= .9) & (l1.correct == 1)
+    shows = ((base.correct == 0) & (base.confidence >= .9) & (rlvr.correct == 1) & (rlvr.confidence >= .9)
+             & (l1.correct == 1)
              & (l1.confidence < .9) & ((l1.confidence - rate).abs() <= .15))
     texts = {name: st.records.texts[m].set_index("question_id") for name, m in who.items()}
     if not (found := [i for i in texts["L1"].index if shows.get(i, False)]):
-        return table_not_run(title, "", empty)[0], f"**{title}**\n\nNone of {len(texts['L1'])} questions fits the rule.\n"
+        return (table_not_run(title, "", empty)[0],
+                f"**{title}**\n\nNone of {len(texts['L1'])} questions fits the rule.\n")
     q = texts["L1"].loc[found[0]]
     f = pd.DataFrame([dict(model=name, completion=t.completion[found[0]]) for name, t in texts.items()])
     lines = "\n".join(f"- **{r.model}**: {code_span(r.completion)}" for r in f.itertuples())
     title = f"**{title}** ({found[0]}, the first of {len(found)} among {len(texts['L1'])} that fit the rule)"
-    return f, f"{title}\n\n{q.question} *Right: {q.gold}; L1 is right in {number(100 * rate[found[0]], 0)} % of its answers.*\n\n{lines}\n"
+    return (f, f"{title}\n\n{q.question} *Right: {q.gold}; L1 is right in {number(100 * rate[found[0]], 0)} "
+            f"% of its answers.*\n\n{lines}\n")
 
 # %% ../../nbs/09c_tables.ipynb #6b421881
 def table_toys(
@@ -357,7 +388,8 @@ def table_toys(
 ) -> tuple: # (frame, Markdown)
     "The four toy completions, from parser to cascade, at the thresholds of COREA in domain."
     d = home_set(st.cfg)
-    if not d: return table_not_run("The four toy completions", "no data set of this run is in domain", ["toy"])
+    if not d:
+        return table_not_run("The four toy completions", "no data set of this run is in domain", ["toy"])
     seed = st.records.seeds("l1")[0][0]
     tau = {rule: float(st.frames["COREA", rule, seed, d].tau.iloc[0]) for rule in RULES}
     rows = []
@@ -371,4 +403,5 @@ def table_toys(
                          **{f"at {rule} τ = {number(x, 2)}": "LLM asked" if defer(p.confidence, x)
                             else "answer stands" for rule, x in tau.items()}))
     f = pd.DataFrame(rows).round(3)
-    return f, markdown(f, f"The four toy completions; as one group, half of them are right; thresholds of seed {seed}")
+    return (f, markdown(f, "The four toy completions; as one group, half of them are right; "
+                        f"thresholds of seed {seed}"))

@@ -34,7 +34,8 @@ def then(
     columns(first=first.keep, second=second.keep)
     stands = first.keep >= tau
     pick = lambda a, b: np.where(stands, a, b)
-    return Offer(pick(np.inf, second.keep), pick(first.correct, second.correct), first.cost + pick(0, second.cost))
+    return Offer(pick(np.inf, second.keep), pick(first.correct, second.correct),
+                 first.cost + pick(0, second.cost))
 
 # %% ../../nbs/08d_together.ipynb #223d591c
 def again(
@@ -48,7 +49,7 @@ def again(
     second = ask_once(f.iloc[next_], price, "confidence")
     return second._replace(keep=same + np.nan_to_num(second.keep))
 
-# %% ../../nbs/08d_together.ipynb #e9091c3c
+# %% ../../nbs/08d_together.ipynb #85573487
 def settle(
     offers,  # of calibration questions: an `Offer` for each first threshold
     llm,     # (0 or 1, price) of the LLM's answers, (n,) each
@@ -79,8 +80,10 @@ def reached(
         kept = offers[i].keep >= t
         return np.c_[np.where(kept, offers[i].correct, right), offers[i].cost + np.where(kept, 0, cost)]
     x = np.stack([(1 - share) * one(*a) + share * one(*b) for a, b, share in settled], 1)
-    return tuple(np.moveaxis(over(lambda w: ratio(np.tensordot(w, x, 1), w.sum(-1)[:, None, None]), len(x), weights), -1, 0))
+    return tuple(np.moveaxis(over(lambda w: ratio(np.tensordot(w, x, 1), w.sum(-1)[:, None, None]), len(x),
+                                  weights), -1, 0))
 
+# %% ../../nbs/08d_together.ipynb #e9091c3c
 def over_mix(
     right, cost, # as from `reached`
     alone,       # (0 or 1, price) of each model alone, (n,) each, the cheapest first
@@ -89,16 +92,18 @@ def over_mix(
     "Accuracy, less what a coin between the best two of the models reaches for the same price."
     at = [(average(c, weights), average(y, weights)) for y, c in alone]
     at = [(np.expand_dims(c, -1), np.expand_dims(y, -1)) for c, y in at]
-    mixes = [np.where((cost >= a[0]) | (i == 0), chord(cost, a, b), -np.inf) for i, a in enumerate(at) for b in at[i + 1:]]
+    mixes = [np.where((cost >= a[0]) | (i == 0), chord(cost, a, b), -np.inf) for i, a in enumerate(at)
+             for b in at[i + 1:]]
     return right - np.max(mixes, axis=0)
 
-# %% ../../nbs/08d_together.ipynb #342f4890
+# %% ../../nbs/08d_together.ipynb #8014d58b
 def length(
     f # answers of the SLM: rows of the records
 ) -> np.ndarray: # (n, 2): tokens of the question, and their logarithm
     "What is known before anyone answers."
     return np.c_[f.prompt_tokens, np.log(f.prompt_tokens)].astype(float)
 
+# %% ../../nbs/08d_together.ipynb #19d8d6de
 def policies(
     f, llm, price, # calibration answers of both, row by row, with the columns of a router among the SLM's; `corea.cascade.Price`
     learnt={},     # name -> function as from `corea.lab.policies.learn`, learnt from whichever questions
@@ -109,26 +114,32 @@ def policies(
     routed, sized, firsts = (cuts(x, TRIES) for x in (f.router, -gain(short(f)), f.confidence))
     ideal, away = cuts(oracle(f, llm, price).keep), cuts(-gain(home(f)), TRIES) if home else []
     def offers(f, llm):
-        once, paid = lambda keep: ask_once(f, price, keep), price.slm(f.router_prompt_tokens, f.router_completion_tokens).to_numpy()
+        once, paid = lambda keep: ask_once(f, price, keep), price.slm(f.router_prompt_tokens,
+                                                                      f.router_completion_tokens).to_numpy()
         behind = lambda score, paid, gates: lambda offer: [gated(offer, score, paid, g) for g in gates]
         router, size = behind(f.router, paid, routed), behind(-gain(short(f)), 0, sized)
-        of, most = {k: learn(f) for k, learn in known.items()}, f.groupby(["dataset", "question_id"]).size().min()
-        stated, expected, gains = once("confidence"), once("expected_confidence"), {k: once(-gain(x)) for k, x in of.items()}
+        of, most = ({k: learn(f) for k, learn in known.items()},
+                    f.groupby(["dataset", "question_id"]).size().min())
+        stated, expected, gains = (once("confidence"), once("expected_confidence"),
+                                   {k: once(-gain(x)) for k, x in of.items()})
         always, best = once(np.full(len(f), np.inf)), oracle(f, llm, price)
         coin = [always, always._replace(keep=np.full(len(f), np.nan), cost=np.zeros(len(f)))]
         return {"COREA": [stated], "COREA-Expected": [expected], "average probability": [once("avg_prob")],
                 "P(SLM right), own": [once(of["own"].slm)], **{f"gain, {k}": [x] for k, x in gains.items()},
                 **{f"vote of {k}": [vote(f, price, k)] for k in (2, 4) if k <= most},
                 "second try": [then(stated, again(f, price), t) for t in firsts],
-                "router": router(always), "router, COREA": router(stated), "router, COREA-Expected": router(expected),
-                "router, gain": router(gains["own"]), "length": size(always), "length, COREA": size(stated),
+                "router": router(always), "router, COREA": router(stated),
+                "router, COREA-Expected": router(expected), "router, gain": router(gains["own"]),
+                "length": size(always), "length, COREA": size(stated),
                 "length, COREA-Expected": size(expected), "length, gain": size(gains["own"]),
                 **({"length, one family": behind(-gain(home(f)), 0, away)(always)} if home else {}),
-                "COREA or coin": [stated, *coin], "gain or coin": [gains["own"], *coin], "router, gain or coin": router(gains["own"]) + coin,
+                "COREA or coin": [stated, *coin], "gain or coin": [gains["own"], *coin],
+                "router, gain or coin": router(gains["own"]) + coin,
                 "random": [once(np.random.default_rng(0).random(len(f)))],
                 "oracle": [best], "oracle at the gate": [gated(always, best.keep, 0, g) for g in ideal]}
     return offers
 
+# %% ../../nbs/08d_together.ipynb #342f4890
 def alone(
     f, cost # answers; price of one, a function of prompt and completion tokens
 ) -> tuple: # (0 or 1, price), (n,) each
@@ -144,8 +155,12 @@ def on_plane(
     for frames, k in ((x, k) for x in (calibration, test) for k in ("dataset", "question_id")):
         a, *others = (x[k].to_numpy() for x in frames)
         for b in others:
-            if len(a) != len(b): raise CoreaError(f"{len(a)} answers of one model, {len(b)} of another: pair them by question first")
-            if (a != b).any(): raise CoreaError(f"row {(i := (a != b).argmax())}: one model answers {k} {a[i]}, another {b[i]}: pair them by question first")
+            if len(a) != len(b):
+                raise CoreaError(f"{len(a)} answers of one model, {len(b)} of another: pair "
+                                 "them by question first")
+            if (a != b).any():
+                raise CoreaError(f"row {(i := (a != b).argmax())}: one model answers {k} {a[i]}, another "
+                                 f"{b[i]}: pair them by question first")
     old, new = ([alone(x, cost) for x, cost in zip(side, costs, strict=True)] for side in (calibration, test))
     return on_budget(old, new, make(*calibration), make(*test), weights)
 
@@ -158,7 +173,8 @@ def on_budget(
     weights=None   # (..., n) of the test answers
 ) -> dict: # name -> (..., budgets): accuracy over the mix of the models; a budget that is not spent counts as spent
     "Thresholds from the one, results on the other."
-    (least, most), ends = ([x[1].mean() for x in (old[0], old[-1])], [np.expand_dims(average(x[1], weights), -1) for x in (new[0], new[-1])])
+    (least, most), ends = ([x[1].mean() for x in (old[0], old[-1])],
+                           [np.expand_dims(average(x[1], weights), -1) for x in (new[0], new[-1])])
     budgets, due, out = least + SHARES * (most - least), ends[0] + SHARES * (ends[1] - ends[0]), {}
     for name in offers:
         right, cost = reached(ready[name], settle(offers[name], old[-1], budgets), new[-1], weights)
@@ -173,8 +189,10 @@ def tiers(
     "Each pair of models as a cascade, and all three."
     firsts = cuts(small[keep], TRIES)
     def offers(small, f, llm):
-        first, second = ask_once(small, price, keep)._replace(cost=alone(small, smaller(price, size))[1]), ask_once(f, price, keep)
-        return {"small, LLM": [first], "SLM, LLM": [second], "small, SLM, LLM": [then(first, second, t) for t in firsts]}
+        first, second = (ask_once(small, price, keep)._replace(cost=alone(small, smaller(price, size))[1]),
+                         ask_once(f, price, keep))
+        return {"small, LLM": [first], "SLM, LLM": [second],
+                "small, SLM, LLM": [then(first, second, t) for t in firsts]}
     return offers
 
 def smaller(
@@ -186,7 +204,7 @@ def smaller(
 # %% ../../nbs/08d_together.ipynb #9e49aa11
 ROUTER = ["router", "router_prompt_tokens", "router_completion_tokens"]
 
-# %% ../../nbs/08d_together.ipynb #1f66958a
+# %% ../../nbs/08d_together.ipynb #f4477dd0
 def compare(
     folder, cfg, price,  # with the records of a run; its `corea.core.Config`; `corea.cascade.Price`
     n_boot=200,          # replicates
@@ -207,9 +225,11 @@ def compare(
         sides = [[f[split[k] & here] for f in run] for k in ("calibration", "test")]
         if small: make = tiers(sides[0][0], price, size)
         else:
-            elsewhere, at_home = (split["calibration"] & rows for rows in (~here, (llm.dataset == cfg.train_set).to_numpy()))
+            elsewhere, at_home = (split["calibration"] & rows
+                                  for rows in (~here, (llm.dataset == cfg.train_set).to_numpy()))
             others = dict(others=learn(*(f[elsewhere] for f in run), price)) if len(cfg.datasets) > 1 else {}
-            make = policies(*sides[0], price, others, learn(*(f[at_home] for f in run), price, length) if at_home.any() else None)
+            make = policies(*sides[0], price, others, learn(*(f[at_home] for f in run), price, length)
+                            if at_home.any() else None)
         return on_plane(*sides, costs, make, w)
     def family(i, d):
         ids = llm.question_id[split["test"] & (llm.dataset == d)]
@@ -218,12 +238,14 @@ def compare(
         return {name: np.mean([x[name] for x in each], axis=0) for name in each[0]}
     return {d: family(i, d) for i, d in enumerate(cfg.datasets)}
 
+# %% ../../nbs/08d_together.ipynb #1f66958a
 def statement(
     found, # as from `compare`
     leave=("random", "oracle", "oracle at the gate") # no policies, but what they are held against
 ) -> str: # Markdown
     "Which policies lie above the chord, and where: mean over budgets, interval clear of zero."
-    sides = {name: {d: verdict(by[name].mean(-1)) for d, by in found.items()} for name in next(iter(found.values())) if name not in leave}
+    sides = {name: {d: verdict(by[name].mean(-1)) for d, by in found.items()}
+             for name in next(iter(found.values())) if name not in leave}
     mean = {name: 100 * np.mean([by[name][0].mean() for by in found.values()]) for name in sides}
     lines = {"on every family": [], "on some": [], "on none": []}
     for name in sorted(sides, key=mean.get, reverse=True):
@@ -241,22 +263,27 @@ def hinted(
     sampling=Sampling(), seed=0 # how both draw; same seed, same answers
 ) -> pd.DataFrame: # as from `asked`, with hint, hint_prompt_tokens and hint_completion_tokens of the LLM; where it said all, no tokens of the SLM
     "The LLM begins, the SLM goes on."
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0: raise CoreaError(f"hint of {tokens!r} tokens: give a whole number from 0")
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise CoreaError(f"hint of {tokens!r} tokens: give a whole number from 0")
     questions = [r["question"] for r in rows]
-    hints = {c.index: c for c in llm.generate(questions, replace(sampling, max_tokens=tokens), seed=seed)} if tokens else {}
+    hints = ({c.index: c for c in llm.generate(questions, replace(sampling, max_tokens=tokens), seed=seed)}
+             if tokens else {})
     said = [hints[i].text.rstrip("\ufffd") if hints else "" for i in range(len(rows))]   # the cut may go through a character
     told = {i for i, c in hints.items() if c.finish_reason == "stop"}
     left = [i for i in range(len(rows)) if i not in told]
     rest = slm.generate([questions[i] for i in left], sampling, seed=seed, begun=[said[i] for i in left])
     whole = [replace(hints[i], prompt_tokens=0, completion_tokens=0) for i in told]
-    f = answered(rows, [*whole, *(replace(c, index=left[c.index]) for c in rest)], ["" if i in told else s for i, s in enumerate(said)])
+    f = answered(rows, [*whole, *(replace(c, index=left[c.index]) for c in rest)],
+                 ["" if i in told else s for i, s in enumerate(said)])
     place = {(r["dataset"], r["id"]): i for i, r in enumerate(rows)}
     at = [place[key] for key in zip(f.dataset, f.question_id)]
     paid = lambda what: [getattr(hints[i], what) if hints else 0 for i in at]
-    return f.assign(hint=[said[i] for i in at], hint_prompt_tokens=paid("prompt_tokens"), hint_completion_tokens=paid("completion_tokens"))
+    return f.assign(hint=[said[i] for i in at], hint_prompt_tokens=paid("prompt_tokens"),
+                    hint_completion_tokens=paid("completion_tokens"))
 
 def hint_cost(
     f, price # as from `hinted`; `corea.cascade.Price`
 ) -> np.ndarray: # (n,)
     "What an answer with a hint costs."
-    return (price.llm(f.hint_prompt_tokens, f.hint_completion_tokens) + price.slm(f.prompt_tokens, f.completion_tokens)).to_numpy()
+    return (price.llm(f.hint_prompt_tokens, f.hint_completion_tokens)
+            + price.slm(f.prompt_tokens, f.completion_tokens)).to_numpy()

