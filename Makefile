@@ -1,5 +1,6 @@
 # Every target does its own set-up: a fresh clone needs Python 3.11 or newer and make, nothing else.
 SHELL   := /bin/bash
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu); echo $$((n < 4 ? n : 4)))
 PROFILE ?= laptop
 BIN     := .venv/bin
 STAMP   := .venv/.installed
@@ -54,11 +55,11 @@ test: $(STAMP)  ## every test, as CI runs them
 	@$(BIN)/python -m pytest -q tests/test_exports.py tests/test_structure.py
 	@$(call say,"2/3  notebooks")
 	@mkdir -p artifacts
-	@set -o pipefail; $(BIN)/nbdev_test --n_workers 0 --do_print --timing --skip_file_glob '10_*' 2>&1 | tee artifacts/nbdev_test.log
+	@set -o pipefail; $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing --skip_file_glob '10_*' 2>&1 | tee artifacts/nbdev_test.log
 	@ran=$$(grep -c '^- Completed' artifacts/nbdev_test.log || true); have=$$(ls nbs/*.ipynb | grep -vc '/10_' || true); \
 	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
 	@$(call say,"3/3  pytest and 10_results through papermill")
-	@$(BIN)/python -m pytest -q --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
 
 gpu: $(STAMP)  ## what wants a GPU: the cells marked so, and the engine contract on vLLM; first EXTRAS=dev,gpu make setup
 	@$(BIN)/nbdev_test --flags "gpu vllm" --n_workers 0 --do_print --timing --skip_file_glob '10_*'

@@ -150,7 +150,7 @@ def parse(
 # %% ../nbs/02_answer.ipynb #d47a1c75
 def confidence_span(
     completion: str, # the model's words; None counts as none
-) -> slice: # of its characters, braces and macro included; without end if it never closes; empty if there is none
+) -> slice: # of its characters, with braces and macro; without end if it never closes; empty if there is none
     "Where the last confidence of a completion stands."
     start, stop, said = last(completion or "", CONF)
     if start < 0 or parse(completion).status in ("nested", "unfinished_thought"): return slice(0, 0)
@@ -160,8 +160,10 @@ def confidence_span(
 MARKED = re.compile(r"\*\*(.+)\*\*|__(.+)__|`(.+)`|\*([^*]+)\*", re.DOTALL)        # Markdown's emphasis
 WRAPS = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)\{(.*)\}|\((.*)\)|\[(.*)\]|\$(.*)\$|"
                    + MARKED.pattern, re.DOTALL)
-CALLED = re.compile(r"(?:option|choice|answer)(?:\s*:\s*|\s+)(?=\W*[A-Za-z]\W*$)", re.IGNORECASE)    # Option C
-OPTION = re.compile(r"\(?([A-Z])[).:](?:\s+(?!.*\b[A-Z]\b)\S.*)?", re.DOTALL)      # a letter, its mark, its option's text
+# Option C
+CALLED = re.compile(r"(?:option|choice|answer)(?:\s*:\s*|\s+)(?=\W*[A-Za-z]\W*$)", re.IGNORECASE)
+# a letter, its mark, its option's text
+OPTION = re.compile(r"\(?([A-Z])[).:](?:\s+(?!.*\b[A-Z]\b)\S.*)?", re.DOTALL)
 
 def within(
     wrapped: re.Match, # of `MARKED` or `WRAPS`
@@ -261,12 +263,16 @@ NUMERAL = re.compile(rf"""
 
 # %% ../nbs/02_answer.ipynb #5b1e0005
 MANY = dict(dozen=12, hundred=100, thousand=1000, million=10**6, billion=10**9, trillion=10**12)
-COUNTS = set("""and or not nor but half halves third thirds quarter quarters fourth fourths fifth fifths tenth tenths percent squared cubed factorial
-times plus minus less more fewer over under mod modulo pi tau phi inf infty infinity log ln exp sqrt sin cos tan to by of choose at least most about than
-th st nd rd ten twenty base squares root e i""".split()) | set(MANY)     # beside a number, these are no unit
+# beside a number, these are no unit
+COUNTS = set("and or not nor but half halves third thirds quarter quarters fourth fourths fifth fifths tenth "
+             "tenths percent squared cubed factorial "
+             "times plus minus less more fewer over under mod modulo pi tau phi inf infty infinity log ln "
+             "exp sqrt sin cos tan to by of choose at least most about than "
+             "th st nd rd ten twenty base squares root e i".split()) | set(MANY)
 UNIT = r"(?:[A-Za-z]{2,14}|[mgshlLNJWVAKCF])(?:\s*\^\s*\{?-?[0-9]\}?)?\.?"
 MEASURED = re.compile(rf"(?:\\?\$|\\pounds|\\euro)?\s*(?P<number>[+-]?\s*(?:{NUMERAL.pattern}))"
-                      rf"(?P<unit>(?:\s+|\s*/\s*|\s*\\cdot\s*)(?:{UNIT})(?:(?:\s+|\s*/\s*|\s*\\cdot\s*){UNIT}){{0,3}}|\s*\^\s*\{{?\s*\\circ\s*\}}?[CF]?)?",
+                      rf"(?P<unit>(?:\s+|\s*/\s*|\s*\\cdot\s*)(?:{UNIT})"
+                      rf"(?:(?:\s+|\s*/\s*|\s*\\cdot\s*){UNIT}){{0,3}}|\s*\^\s*\{{?\s*\\circ\s*\}}?[CF]?)?",
                       re.VERBOSE)
 
 def without_unit(
@@ -277,8 +283,8 @@ def without_unit(
     if not m: return text
     words = re.findall("[A-Za-z]+", (m["unit"] or "").replace(r"\circ", "").replace(r"\cdot", ""))
     many = [w.lower() for w in words if w.lower() in MANY]
-    if len(many) == 1 and len(words) < 3 and words[0].lower() == many[0] and re.fullmatch(r"[0-9.,]+",
-                                                                                          m["number"]):
+    if (len(many) == 1 and len(words) < 3 and words[0].lower() == many[0]
+            and re.fullmatch(r"[0-9.,]+", m["number"])):
         return str(Fraction(m["number"].replace(",", "").rstrip(".")) * MANY[many[0]])
     return text if any(w.lower() in COUNTS for w in words) else m["number"].strip()
 
@@ -327,7 +333,8 @@ def bounded(
     return checked
 
 # %% ../nbs/02_answer.ipynb #2333f56f
-CLOSE = 1e-5    # numbers are the same whose difference is a smaller part of them: six decimals of a number near 0.1
+# numbers are the same whose difference is a smaller part of them: six decimals of a number near 0.1
+CLOSE = 1e-5
 
 def far_apart(
     answers, golds, # what math-verify read: sympy expressions and texts
@@ -335,8 +342,8 @@ def far_apart(
     "Do two readings differ as numbers, relative to their size?"
     numbers = [[x.evalf(20) for x in side if getattr(x, "is_number", False) and x.is_real]
                for side in (answers, golds)]
-    return (all(numbers) and all(abs(a - b) > CLOSE * max(abs(a), abs(b)) for a in numbers[0]
-                                 for b in numbers[1]))
+    return (all(numbers)
+            and all(abs(a - b) > CLOSE * max(abs(a), abs(b)) for a in numbers[0] for b in numbers[1]))
 
 WARM_UP = [(r"\frac{1}{2}", "0.5"), (r"(1.5 \cdot 2, 4)", "(3,4)"), (r"\{1, 1+1\}", r"\{2,1\}"),
            ("x=5+1", "x=6"), ("(x+1)^2", "x^2+2x+1")]
@@ -351,7 +358,8 @@ def math_verify() -> callable: # (answer, gold) -> bool, without any limit of it
     logging.getLogger("math_verify").setLevel(logging.ERROR)   # it warns that its own alarm is off
     for number in (sympy.Integer, sympy.Rational): number._eval_power = bounded(number._eval_power)
     how = dict(extraction_config=[LatexExtractionConfig()], parsing_timeout=None)
-    boxed = lru_cache(maxsize=1 << 12)(lambda s: read(rf"\boxed{{{s}}}", **how))      # one gold answer meets many answers
+    # one gold answer meets many answers
+    boxed = lru_cache(maxsize=1 << 12)(lambda s: read(rf"\boxed{{{s}}}", **how))
     def same(answer, gold):
         if not verify(boxed(gold), boxed(answer), timeout_seconds=None): return False
         return "%" in answer + gold or not far_apart(boxed(answer), boxed(gold))
@@ -381,13 +389,16 @@ def same_value(
     return in_time(lambda: same(answer, gold)) is True
 
 # %% ../nbs/02_answer.ipynb #9968b2b0
-WORDS = (re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?"))
+WORDS = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|it|sf)|mbox)\s*\{([^{}]*)\}"
+                   r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)?")
 DRESS = re.compile(r"\\(?:left|right|boxed|displaystyle|q?quad)(?![A-Za-z])|\\[,;:()\[\]{}$%\s]|[~$%°]"
                    r"|\^\s*\{?\s*\\(?:circ|prime)\s*\}?")
-SIGNS = re.compile(r"(?<=[A-Za-z])(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?|[²³])|_\s*(?:\{[^{}]*\}|\w)")     # cm^2, 52_8
+# cm^2, 52_8
+SIGNS = re.compile(r"(?<=[A-Za-z])(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?|[²³])|_\s*(?:\{[^{}]*\}|\w)")
 SAYS = re.compile(r"=|\\approx|\\in(?![A-Za-z])")
-WORK = re.compile(r"\\(?![dtc]?frac|cdot|times|div|pm|pi|mu|Omega|ell|deg|pounds|euro|over|under|bar|dot)[A-Za-z]+"
-                  r"|[!|√⌊⌈⁰¹²³⁴-⁹]")   # beside a single number, what does something to it: \sqrt, \log, 5!
+# beside a single number, what does something to it: \sqrt, \log, 5!
+WORK = re.compile(r"\\(?![dtc]?frac|cdot|times|div|pm|pi|mu|Omega|ell|deg|pounds|euro|over|under|bar|dot)"
+                  r"[A-Za-z]+|[!|√⌊⌈⁰¹²³⁴-⁹]")
 
 def last_said(
     text: str, # an answer or a gold answer, LaTeX
@@ -405,10 +416,11 @@ LONGEST = 1000   # characters: no gold answer is longer, and the cache must stay
 @lru_cache(maxsize=1 << 12)
 def number_form(
     gold: str, # a gold answer
-) -> str: # "integer", "other" (a decimal, a percentage, a fraction, a power of ten), or "" for what is no plain number
+) -> str: # "integer", "other" (decimal, percentage, fraction, power of ten), or "" for no plain number
     "What sort of number a gold answer is."
     said = last_said(latex_form(gold))
-    if wrapped := re.fullmatch(r"\(([^,()]*)\)|\{(.*)\}", said): said = wrapped[1] or wrapped[2] or ""   # (3,400) is a pair
+    # (3,400) is a pair
+    if wrapped := re.fullmatch(r"\(([^,()]*)\)|\{(.*)\}", said): said = wrapped[1] or wrapped[2] or ""
     said = said.strip().lstrip("+- ")
     number = NUMERAL.fullmatch(said)
     if not number: return ""

@@ -32,22 +32,23 @@ OPTIONS = dict(engine=("transformers", "vllm"), device=("cpu", "cuda"), sharding
                precision=("", "float32", "bfloat16"), report_to=("none", "trackio", "tensorboard", "wandb"),
                loss_type=("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo"),
                scale_rewards=("none", "group", "batch"),
+               # as TRL and transformers name them, of those that want no more settings
                lr_schedule=("linear", "cosine", "cosine_with_restarts", "polynomial", "constant",
-                            "constant_with_warmup",
-                            "inverse_sqrt", "cosine_with_min_lr"))      # as TRL and transformers name them, of those that want no more settings
+                            "constant_with_warmup", "inverse_sqrt", "cosine_with_min_lr"))
 LISTS = dict(datasets=(".+", "names of data sets, or paths of .jsonl files"),
              methods=("[a-z0-9_]+", "names of methods"),
              seeds=("[0-9]+", "whole numbers"), control_seeds=("[0-9]+", "whole numbers"),
              snapshots=("[1-9][0-9]*", "steps"))
 
 # %% ../nbs/00_core.ipynb #b2bac147
-CEILING = "ceiling"     # among `methods`: no reinforcement learning, the confidence is told the measured solve rates (06b_warm)
+# among `methods`: no reinforcement learning, the confidence is told the measured solve rates (06b_warm)
+CEILING = "ceiling"
 
 @dataclass(frozen=True)
 class Config:
-    "All that determines a run: with the same base checkpoints, data and machine, equal configurations give equal records."
+    "All that determines a run: the same checkpoints, data, machine and configuration give the same records."
     profile: str
-    slm: str = "slm"                 # checkpoint of the small model: a folder in nbs/models, a path, or a hub id@commit
+    slm: str = "slm"                 # the small model: a folder in nbs/models, a path, or a hub id@commit
     llm: str = "llm"                 # checkpoint of the large model
     slm_size: float = 7              # nominal size, billions of parameters: sets the price
     llm_size: float = 32
@@ -57,10 +58,11 @@ class Config:
     n_calibration: int = 300         # questions per data set for thresholds; a set with fewer gives all
     n_test: int = 500                # questions per data set for the tables; a set with fewer gives all
     methods: tuple = ("rlvr", "brier", "l1")
-    seeds: tuple = (4, 5, 6)         # training seeds; 0 was used up in development, 1 to 3 in runs whose tables were seen
-    control: str = "slm-control"     # L1 is also trained from this base, told its solve rates in one family only
+    seeds: tuple = (4, 5, 6)         # training seeds; development used 0, runs whose tables were seen 1 to 3
+    control: str = "slm-control"     # L1 is also trained from this base, told solve rates in one family only
     control_seeds: tuple = (4,)
-    variants: dict = field(default_factory=dict)        # further SLMs by name, each by what differs: {"n4": dict(rollouts=4)}; `methods` in it says how taught, L1 if it does not
+    # of a variant, `methods` says how it is taught, L1 if it does not
+    variants: dict = field(default_factory=dict)    # further SLMs by what differs: {"n4": dict(rollouts=4)}
     steps: int = 80
     questions_per_step: int = 24     # rollout batch
     rollouts: int = 8                # N, the size of a GRPO group
@@ -93,32 +95,33 @@ class Config:
     router_lr: float = 1e-3
     router_epochs: int = 10
     router_lora: int = 0             # rank of the router's adapters; 0 trains all its weights
-    ceiling_questions: int = 160     # training questions whose measured solve rates teach the method `ceiling` (13_real)
+    ceiling_questions: int = 160     # training questions whose measured solve rates teach `ceiling` (13_real)
     ceiling_lr: float = 3e-5
     max_drop: float = 0.015          # Pass@1 that a calibrated threshold may cost against the LLM
     batch_size: int = 256            # completions generated together
-    sift: int = 0                    # our own engine: tokens after which answers that have ended leave their batch; 0: none does
+    sift: int = 0                    # own engine: tokens after which ended answers leave a batch; 0: none do
     engine: str = "transformers"     # what answers questions: transformers or vllm
-    llm_server: str = ""             # address of an OpenAI-compatible server that answers as the LLM; none: `engine` opens its checkpoint
-    llm_training: dict = field(default_factory=dict)    # what differs where the LLM itself is taught L1; empty: it answers as it comes
+    llm_server: str = ""             # address of the LLM's OpenAI-compatible server; none: `engine` opens it
+    llm_training: dict = field(default_factory=dict)    # how the LLM's own L1 training differs; empty: none
     lora: int = 0                    # rank of the adapters that are trained; 0 trains all weights
     device: str = "cpu"              # or cuda
-    precision: str = ""              # float32 or bfloat16, of what is asked and what trains; empty: bfloat16 on cuda, float32 elsewhere
-    workers: int = 2                 # models trained or asked at once; this and what follows does not change what is computed
+    precision: str = ""              # float32 or bfloat16, to ask and to train; empty: bfloat16 on cuda only
+    workers: int = 2                 # models trained or asked at once; from here on no field changes results
     processes: int = 1               # of one training, one for each GPU
-    micro_batch: int = 0             # completions of one backward pass in one process; 0: as many as a mini-batch has
+    micro_batch: int = 0             # completions in one backward pass of a process; 0: a whole mini-batch
     share_prompts: bool = False      # read each prompt once for all its rollouts, in training too
-    sharding: str = "none"           # of weights, gradients and optimizer over the processes: none, fsdp2 or zero3
-    rollouts_by: str = "transformers"    # or our own engine, or vLLM beside the trainer (colocate), or on GPUs of its own (server)
+    sharding: str = "none"           # of weights, gradients, optimizer over processes: none, fsdp2 or zero3
+    rollouts_by: str = "transformers"    # or engine (ours), colocate (vLLM beside training), server (apart)
     tensor_parallel: int = 1         # GPUs over which vLLM spreads one model
     report_to: str = "none"          # or trackio, tensorboard, wandb
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
             v, kind = getattr(self, f.name), (int, float) if f.type is float else f.type
-            least = (0 if f.type is not int or f.name in ("warmup_steps", "lora", "router_lora",
-                                                          "micro_batch", "sift") else 1)
-            if not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool) or isinstance(v, (int, float)) and not least <= v < math.inf:
+            least = (0 if f.type is not int
+                     or f.name in ("warmup_steps", "lora", "router_lora", "micro_batch", "sift") else 1)
+            if (not isinstance(v, kind) or isinstance(v, bool) != (f.type is bool)
+                    or isinstance(v, (int, float)) and not least <= v < math.inf):
                 wanted = {int: "a whole number", float: "a number",
                           bool: "True or False"}.get(f.type, f"a {f.type.__name__}")
                 raise CoreaError(f"{f.name} is {v!r} in the configuration: give {wanted}"
@@ -146,7 +149,8 @@ class Config:
             raise CoreaError("llm_server is no address in the configuration: give http://host:port")
         if self.lr_floor > 1:
             raise CoreaError(f"lr_floor is {self.lr_floor} in the configuration: give a share from 0 to 1")
-        object.__setattr__(self, "snapshots", tuple(s for s in self.snapshots if s <= self.steps))    # there are no later ones
+        # there are no later ones
+        object.__setattr__(self, "snapshots", tuple(s for s in self.snapshots if s <= self.steps))
         if self.llm_training:
             try: dataclasses.replace(self, **{"variants": {}, "llm_training": {}, **self.llm_training})
             except CoreaError as e: raise CoreaError(f"llm_training: {e}") from None
@@ -170,13 +174,16 @@ PAPER = {
     "train_set": ("DeepMath16K", "4.1"),
     "datasets": ("DeepMath500, Math500, GSM8K, OlympiadBench, GPQA, CommonsenseQA",
                  "4.1; the miniature's six families in the same order"),
-    "n_train": ("16384", "16K sampled from DeepMath-103K (4.1); 80 steps of 1,024 are five passes over 16,384"),
+    "n_train": ("16384", "16K sampled from DeepMath-103K (4.1); 80 steps of 1,024 are "
+                "five passes over 16,384"),
     "n_calibration": ("-", "none: the paper's threshold is taken from the test set; ours never is"),
     "n_test": ("448-1319", "whole test sets (4.1)"),
     "methods": ("rlvr, brier, l1", "Table 1; four more rewards in Table 3"),
-    "control": ("-", "ours: shows what the miniature's base brought along; of no use with a model that others made"),
+    "control": ("-", "ours: shows what the miniature's base brought along; "
+                "of no use with a model that others made"),
     "control_seeds": ("-", "ours"),
-    "variants": ("-", "4, 16 and 32 rollouts (Tables 4, 14, 15), a smaller SLM (Table 11), other backbones (Figures 4 and 9)"),
+    "variants": ("-", "4, 16 and 32 rollouts (Tables 4, 14, 15), a smaller SLM (Table 11), "
+                 "other backbones (Figures 4 and 9)"),
     "seeds": ("-", "paper silent: one training per configuration; on a laptop we can afford three"),
     "steps": ("80", "80 steps for 7B, 150 for 1.5B, by convergence of the total reward (4.4)"),
     "questions_per_step": ("1024", "rollout batch 1,024 (4.4)"),
@@ -192,8 +199,8 @@ PAPER = {
     "kl": ("1e-4", "KL coefficient 1e-4 (4.4), k3 estimate as in the framework"),
     "entropy": ("1e-3", "entropy coefficient 1e-3 (4.4)"),
     "loss_type": ("dapo", "framework default: mean over the tokens of a batch, TRL's name for which is dapo"),
-    "scale_rewards": ("group", "framework default: divide by the group's standard deviation; in miniature it"
-                               " drowns correctness where a group agrees, so we do not"),
+    "scale_rewards": ("group", "framework default: divide by the group's standard deviation; in miniature "
+                      "it drowns correctness where a group agrees, so we do not"),
     "reward_weights": ("1.0, 1.0, 1.0", "Eq. 1 names no weights"),
     "rollout_temperature": ("1.0", "rollout temperature 1.0 (4.4)"),
     "max_completion": ("4096", "maximum response length 4,096 (4.4)"),
@@ -208,7 +215,8 @@ PAPER = {
     "router_questions": ("16384", "every training question (4.2)"),
     "router_samples": ("8", "accuracy over 8 responses per question (4.2)"),
     "router_lr": ("5e-5", "AdamW 5e-5 (4.2)"),
-    "router_lora": ("-", "paper silent: full or adapters; weights that a GPU holds in 16 bits learn better through adapters"),
+    "router_lora": ("-", "paper silent: full or adapters; weights that a GPU holds in 16 bits "
+                    "learn better through adapters"),
     "router_epochs": ("2", "2 epochs (4.2), of 25 times as many questions"),
     "ceiling_questions": ("-", "ours: what the confidence could say, were it told the solve rates"),
     "ceiling_lr": ("-", "ours"),
@@ -216,31 +224,30 @@ PAPER = {
     "sift": ("-", "ours; another order of random draws"),
     "engine": ("vllm", "the framework's (4.4); transformers for models that fit a laptop"),
     "llm_server": ("-", "ours: a large model that is already served need not be loaded again"),
-    "llm_training": ("50 steps", "the Baseline LLM is trained with RLCC-L1 (4.2), for 50 steps (4.4); the miniature's comes trained"),
+    "llm_training": ("50 steps", "the Baseline LLM is trained with RLCC-L1 (4.2), for 50 steps (4.4); "
+                     "the miniature's comes trained"),
     "lora": ("0", "paper silent: nothing points to adapters"),
-    "max_drop": ("-", "the paper's threshold is the LLM's accuracy on the test set, which costs it 1.5 to 1.7 points; ours is fitted"
-                      " elsewhere, to as much"),
+    "max_drop": ("-", "the paper's threshold is the LLM's accuracy on the test set, which costs it "
+                 "1.5 to 1.7 points; ours is fitted elsewhere, to as much"),
 }
 
 # %% ../nbs/00_core.ipynb #99689970
-PAPER_SCALE = dict(     # the paper's values where it has some; a field that differs from `PAPER` is shown below
+# the paper's values where it has some; a field that differs from `PAPER` is shown below
+PAPER_SCALE = dict(
     slm="Qwen/Qwen2.5-7B-Instruct@a09a35458c702b33eeacc393d103063234e8bc28", train_set="deepmath",
-                   control_seeds=(), seeds=(1,),
-    llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd",
-                   llm_training=dict(steps=50, tensor_parallel=8, micro_batch=1),
-    datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"), n_train=16384,
-                   n_test=1319,
-    questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0, lr_schedule="constant", lr_floor=1.0,
-                   max_grad_norm=1.0,
-    scale_rewards="group", max_completion=4096, save_every=5, samples=10, snapshot_questions=500,
-                   probe_questions=16384,
-    probe_hidden=(2048, 1024), probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2,
-                   router_lora=64, engine="vllm",
+    control_seeds=(), seeds=(1,), llm="Qwen/Qwen2.5-32B-Instruct@5ede1c97bbab6ce5cda5812749b4c0bdf79b18dd",
+    llm_training=dict(steps=50, tensor_parallel=8, micro_batch=1),
+    datasets=("deepmath", "math500", "gsm8k", "olympiadbench", "gpqa", "commonsenseqa"),
+    n_train=16384, n_test=1319, questions_per_step=1024, lr=5e-7, adam_beta2=0.999, warmup_steps=0,
+    lr_schedule="constant", lr_floor=1.0, max_grad_norm=1.0, scale_rewards="group", max_completion=4096,
+    save_every=5, samples=10, snapshot_questions=500, probe_questions=16384, probe_hidden=(2048, 1024),
+    probe_lr=5e-5, router_questions=16384, router_lr=5e-5, router_epochs=2, router_lora=64, engine="vllm",
     device="cuda", batch_size=4096, workers=1, processes=8, micro_batch=2, sharding="fsdp2",
-                   rollouts_by="colocate", tensor_parallel=4)
+    rollouts_by="colocate", tensor_parallel=4)
 SIX, GROUP_SIZES = (("rlvr", "l1", "brier", "l2", "kl", "sample_l1", "sample_kl"),
                     {f"n{n}": dict(rollouts=n) for n in (4, 16, 32)})
-# A model that others pre-trained, beside one of 175B whose answers are recorded (13_real). Trained on word problems alone, with adapters.
+# A model that others pre-trained, beside one of 175B whose answers are recorded (13_real).
+# Trained on word problems alone, with adapters.
 REAL = dict(
     slm="smollm2-warm", llm="recorded/zero_shot_cot", slm_size=0.135, llm_size=175, train_set="arithmetic",
     control_seeds=(), seeds=(1,), datasets=("arithmetic", "gsm8k-answered", "aqua", "commonsenseqa-answered",
@@ -278,7 +285,8 @@ PROFILES["laptop-full"] = dict(
                                 llama=dict(slm="slm-llama", methods=("rlvr", "l1")),
                                 heavy=dict(reward_weights=(1., 1., 4.), methods=("brier", "l2")),
                                 scaled=dict(scale_rewards="group", methods=("l1",))))
-PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | dict(       # steps: Table 11, and 4.4
+# steps: Table 11, and 4.4
+PROFILES["paper-full"] = PAPER_SCALE | dict(methods=SIX, variants=GROUP_SIZES | dict(
     small=dict(slm=PROFILES["paper-1gpu"]["slm"], slm_size=1.5, steps=30, snapshots=(10, 20),
                methods=("rlvr", "l1")),
     llama=dict(slm="meta-llama/Llama-3.1-8B-Instruct@0e9e39f249a16976918f6564b8830bc894c89659", slm_size=8,
@@ -290,9 +298,9 @@ PROFILES["real-gpu"] = REAL | dict(
     device="cuda", methods=("rlvr", "l1", "brier", "l2", "ceiling"), seeds=(1, 2, 3), n_calibration=200,
     n_test=500, questions_per_step=16, micro_batch=64, probe_questions=423, router_questions=320,
     router_samples=8, router_lora=16, batch_size=512, workers=6)
-PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(slm="slm", llm="llm", llm_server="http://127.0.0.1:8377",
-                                                 device="cpu",
-    engine="transformers", rollouts_by="transformers", processes=2, max_completion=80)
+PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(
+    slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu", engine="transformers",
+    rollouts_by="transformers", processes=2, max_completion=80)
 
 LAYOUT = ("workers", "processes", "micro_batch", "share_prompts", "sharding", "rollouts_by",
           "tensor_parallel", "report_to")
@@ -424,7 +432,7 @@ class Record:
     engine: str
     avg_prob: float = float("nan")              # mean probability of the sampled tokens
     reply_logprob: float = float("nan")         # mean log-probability of the tokens before the confidence
-    reply_logprob_sum: float = float("nan")     # their sum: how likely the model finds its reasoning and answer as a whole
+    reply_logprob_sum: float = float("nan")     # their sum: how likely the model finds reasoning and answer
     expected_confidence: float = float("nan")   # mean of the confidence token's distribution
     reading: str = ""       # digest of what read and graded the completion
 

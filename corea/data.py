@@ -187,7 +187,7 @@ def _known(name):
 # %% ../nbs/01_data.ipynb #26cd1986
 def find_dataset(
     name # a name in `DATASETS`, a registered one, or the path of a .jsonl file
-) -> DataSet: # or what was registered, or a `JsonlSet`; `CoreaError` for an unknown one; no questions are generated
+) -> DataSet: # or what was registered, or a `JsonlSet`; `CoreaError` for an unknown one; generates nothing
     "A set by its name."
     known = _known(name)
     if str(name).endswith(".jsonl"):
@@ -202,8 +202,8 @@ def load_questions(
     dataset, # as in `find_dataset`
     split,   # train, calibration, dev or test
     n=None   # at most so many; None for the whole split
-) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty, and in the miniature hard and steps
-    "The first `n` questions of a split, or all if it has fewer; `CoreaError` for an unknown set, split or number."
+) -> list: # of dicts id, question, gold, dataset, domain, kind, difficulty; in the miniature hard and steps
+    "The first `n` questions of a split, at most; `CoreaError` for an unknown set, split or number."
     rows = find_dataset(dataset).rows(split)
     if n is not None and (not isinstance(n, int) or n < 1):
         raise CoreaError(f"{n!r} questions asked of {dataset}/{split}, which has {len(rows)}: ask for 1 or "
@@ -212,7 +212,7 @@ def load_questions(
 
 # %% ../nbs/01_data.ipynb #6d126c2c
 def register(
-    dataset # with name, domain, kind, paper, revision, and rows(split), which gives dicts as from `load_questions`
+    dataset # with name, domain, kind, paper, revision, and rows(split): dicts as from `load_questions`
 ) -> object: # the same; `CoreaError` if the name is one of ours
     "Make a set known by its name, beside the six of the miniature."
     if dataset.name in DATASETS:
@@ -246,7 +246,7 @@ def opened(
 
 def json_lines(
     path # a .jsonl or .jsonl.gz file
-): # yields (number of the line, what it says); `CoreaError` for no file, another encoding, or a line that is not JSON
+): # yields (line number, what it says); `CoreaError` for no file, another encoding, or what is not JSON
     "A file with one JSON value a line, read line by line."
     with opened(path) as f:     # bytes end a line at \n only: JSON may hold U+2028
         for i, line in enumerate(f, 1):
@@ -255,7 +255,8 @@ def json_lines(
             except UnicodeDecodeError as e:
                 raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
             except ValueError as e:     # not JSON, or a number of thousands of digits
-                raise CoreaError(f"{path}, line {i}: not JSON ({getattr(e, 'msg', 'a number too long')})") from e
+                raise CoreaError(f"{path}, line {i}: not JSON "
+                                 f"({getattr(e, 'msg', 'a number too long')})") from e
             except RecursionError as e: raise CoreaError(f"{path}, line {i}: JSON nested too deep") from e
 
 # %% ../nbs/01_data.ipynb #1e75807f
@@ -312,7 +313,8 @@ def _file_rows(path, modified, size):
         if row["domain"] != rows[0]["domain"]:
             raise CoreaError(f"{path}, line {i}: domain is {row['domain']!r}, that of the first line "
                              f"{rows[0]['domain']!r}: give one for all")
-        if not str(row["id"]).startswith(f"{name}-"): row["id"] = f"{name}-{row['id']}"      # no two sets share an id
+        # no two sets share an id
+        if not str(row["id"]).startswith(f"{name}-"): row["id"] = f"{name}-{row['id']}"
         row["dataset"] = name
     shares, parts = [s for s, share in SHARES.items() for _ in range(share)], {split: [] for split in SHARES}
     for row in rows: parts[shares[int(digest(row["question"]), 16) % 100]].append(row)
@@ -360,7 +362,8 @@ class JsonlSet:
         if split not in parts:
             raise CoreaError(f"{self.path} has no split {split!r}: choose one of {', '.join(parts)}")
         if not parts[split]:
-            raise CoreaError(f"{self.path}: none of its {len(whole)} questions falls to {split}: give it more")
+            raise CoreaError(f"{self.path}: none of its {len(whole)} questions falls to {split}: "
+                             "give it more")
         return parts[split]
 
 # %% ../nbs/01_data.ipynb #a5dee3a1

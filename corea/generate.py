@@ -22,7 +22,8 @@ from .core import CoreaError, digest, number_kind
 from .data import VALUES
 
 # %% ../nbs/05_generate.ipynb #e6a0346c
-# every way to state and close a confidence of up to two decimals: `Sampling(until=CLOSED)` spares the tokens of whatever a model says after it
+# every way to state and close a confidence of up to two decimals: `Sampling(until=CLOSED)` spares
+# the tokens of whatever a model says after it
 CLOSED = tuple(rf"\confidence{{{v}}}" for v in ("0", "1", *(f"{k/10:.1f}" for k in range(11)),
                                                 *(f"{k/100:.2f}" for k in range(101))))
 
@@ -274,7 +275,7 @@ class Engine:
         seed=0,              # same seed, same text
         done=(),             # (index, sample) pairs at hand: a batch wholly among them is skipped
         progress=False,      # show a bar with the time left
-        begun=None,          # what each answer begins with, a list of str: read as prompt, not repeated in the text
+        begun=None,          # list of str, what each answer begins with: read as prompt, not in the text
     ): # iterator of `Completion`, in any order; `CoreaError` at once if a prompt does not fit
         "Answer every question `n` times."
         prompts = encode(self.tokenizer, questions, begun)
@@ -350,7 +351,7 @@ def pad_rows(
 
 # %% ../nbs/05_generate.ipynb #0bf42fb1
 class Watch:
-    "Sees the logits that each token is drawn from, changes nothing, and notes log-probabilities at temperature 1."
+    "Sees the logits each token is drawn from, changes nothing, notes log-probabilities at temperature 1."
     def __init__(self,
         wanted # ids whose log p is kept at each step
     ): self.wanted, self.written, self.others, self.last = list(wanted), [], [], None
@@ -375,7 +376,7 @@ class Sampled:
     places: list                # of these rows in the batch
     rows: list                  # ids written in each row, padded behind the end
     mask: object                # (rows, width) tensor, where the prompts are real
-    cache: object = None        # keys and values of prompts and all that was written, perhaps without the last token
+    cache: object = None        # keys and values of prompts and of all written but perhaps the last token
     logprobs: object = None     # (rows, steps) tensor, log p of each token written; None if nobody watched
     others: object = None       # (rows, steps, wanted) tensor, log p of the tokens that were asked for
 
@@ -503,7 +504,8 @@ def next_logprobs(
             yield x[len(row)-n:len(row)].float().log_softmax(-1)
 
 # %% ../nbs/05_generate.ipynb #4dc0bb7d
-SCORES = ("logprobs", "confidence")     # of the tokens; the distribution that the stated confidence was drawn from
+# of the tokens; the distribution that the stated confidence was drawn from
+SCORES = ("logprobs", "confidence")
 
 def taken_branches(
     paths, drawn, # from `value_paths`; a `Sampled` that watched all ids of `paths`, in order of size
@@ -523,12 +525,13 @@ def other_branches(
     model, paths, drawn, marks, # as in `taken_branches`
     found # what is known already
 ) -> dict: # the same for the rest, as far as the cache reaches
-    "What lies behind the mark where the sampling pass did not go: a few tokens put behind the cache of all rows."
+    "What lies behind the mark where the sampling pass did not go: a few tokens put behind all rows' cache."
     import torch
     from transformers.cache_utils import DynamicLayer
     nodes, more, cache = inner_nodes(paths), {}, drawn.cache
     wanted = sorted({t for p in paths.values() for t in p})
-    if cache is None or {type(layer) for layer in cache.layers} != {DynamicLayer}: return more      # others cannot be cut back
+    # other layers cannot be cut back
+    if cache is None or {type(layer) for layer in cache.layers} != {DynamicLayer}: return more
     width, device = drawn.mask.shape[1], drawn.mask.device
     kept = cache.get_seq_length() - width       # written tokens in the cache
     at = torch.tensor([k or 0 for k in marks], device=device)
@@ -557,7 +560,7 @@ class TransformersEngine(Engine):
         tokenizer=None,  # needed with a model in memory
         device="cpu",    # for a checkpoint; a model in memory stays where it is
         batch_size=256,  # rows generated together; part of what determines the text
-        scores=SCORES,   # what is told of each answer beside its text, of `SCORES`; the text is the same without
+        scores=SCORES,   # of `SCORES`, what is told of each answer beside its text, which is the same without
         precision="",    # of a checkpoint, as in `load_checkpoint`
         sift=0,          # as in `sample_rows`; part of what determines the text
     ):

@@ -87,7 +87,8 @@ def pool_of(
         close()
         pool = _pool[key] = ProcessPool(workers, initializer=begin, initargs=(os.getpid(), memory),
                                         context=processes())
-        Finalize(None, lambda *steps: [step() for step in steps], (pool.stop, pool.join), exitpriority=10)     # at exit, of a worker too
+        # at exit, of a worker too
+        Finalize(None, lambda *steps: [step() for step in steps], (pool.stop, pool.join), exitpriority=10)
     return _pool[key]
 
 # %% ../nbs/02a_grading.ipynb #d3a4dfe1
@@ -99,7 +100,8 @@ def finished(
     n, since = len(futures), time.monotonic()
     while left := len(wait(futures, timeout=0.5).not_done):
         if left < n: n, since = left, time.monotonic()
-        if not pool.active or time.monotonic() - since > seconds + 70: return False     # 60: pebble's wait for a lock that a dead worker held
+        # of the 70, 60 are pebble's wait for a lock that a dead worker held
+        if not pool.active or time.monotonic() - since > seconds + 70: return False
     return pool.active
 
 def through_pool(
@@ -138,7 +140,7 @@ _seen = {}          # (answer, gold, seconds, memory) -> verdict
 def grade_all(
     pairs,           # of (answer, gold, kind), as `grade` takes them
     workers=WORKERS, # processes
-    seconds=60.,     # on the wall that a pair may take before its worker is killed; `grade`'s own limit is a second of the processor
+    seconds=60.,     # on the wall until a pair's worker is killed; `grade` itself allows one of the processor
     memory=2.,       # GB that a pair may take
     evaluated=True   # as in `easy`: must a number be worked out?
 ) -> list: # of bool, as `[grade(*p, evaluated=evaluated) for p in pairs]`; a pair beyond a limit is wrong

@@ -49,23 +49,23 @@ def check_layout(
     "Refuse what cannot be trained as it is configured, here and now."
     n, cut, cuda = cfg.processes, cut_batch(cfg), cfg.device == "cuda"
     refuse = {
-        f"sharding={cfg.sharding!r} in one process": (cfg.sharding != "none" and n == 1,
-                                                      "give processes, or sharding='none'"),
+        f"sharding={cfg.sharding!r} in one process": (
+            cfg.sharding != "none" and n == 1, "give processes, or sharding='none'"),
         "sharding='zero3' on a CPU": (cfg.sharding == "zero3" and not cuda, "use sharding='fsdp2'"),
-        f"rollouts_by={cfg.rollouts_by!r} on a CPU": (cfg.rollouts_by in ("colocate", "server") and not cuda,
-                                                      "TRL speaks to vLLM on GPUs only; use "
-                                                      "rollouts_by='transformers'"),
+        f"rollouts_by={cfg.rollouts_by!r} on a CPU": (
+            cfg.rollouts_by in ("colocate", "server") and not cuda,
+            "TRL speaks to vLLM on GPUs only; use rollouts_by='transformers'"),
         f"rollouts_by='engine' with sharding={cfg.sharding!r}": (
-            cfg.rollouts_by == "engine" and cfg.sharding != "none", "the writer wants whole weights: "
-                                                                 "use sharding='none'"),
-        f"share_prompts in {n} processes": (cfg.share_prompts and n > 1,
-                                            "use one process, or share_prompts=False"),
-        f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (cfg.rollouts_by == "colocate"
-                                                                         and n % cfg.tensor_parallel,
-                                                                         "make processes a multiple "
-                                                                         "of tensor_parallel"),
-        "loss_type='bnpo' in parts": (cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
-                                         "use dapo, which averages over the whole mini-batch")}
+            cfg.rollouts_by == "engine" and cfg.sharding != "none",
+            "the writer wants whole weights: use sharding='none'"),
+        f"share_prompts in {n} processes": (
+            cfg.share_prompts and n > 1, "use one process, or share_prompts=False"),
+        f"vLLM over {cfg.tensor_parallel} GPUs beside {n} process(es)": (
+            cfg.rollouts_by == "colocate" and n % cfg.tensor_parallel,
+            "make processes a multiple of tensor_parallel"),
+        "loss_type='bnpo' in parts": (
+            cfg.loss_type == "bnpo" and (n, cut.passes) != (1, 1),
+            "use dapo, which averages over the whole mini-batch")}
     for what, (wrong, cure) in refuse.items():
         if wrong: raise CoreaError(f"{what} cannot be: {cure}")
     for word in ("lora" if cfg.lora else "", cfg.sharding, cfg.rollouts_by, cfg.report_to):
@@ -74,7 +74,8 @@ def check_layout(
     if cuda:
         import torch
         if (seen := torch.cuda.device_count()) < n:
-            raise CoreaError(f"{n} process(es) want a GPU each, torch sees {seen}: change processes or device")
+            raise CoreaError(f"{n} process(es) want a GPU each, torch sees {seen}: "
+                             "change processes or device")
 
 # %% ../nbs/05b_layouts.ipynb #3a42f457
 def accelerate_settings(
@@ -135,9 +136,8 @@ def launch(
     shutil.rmtree(logs, ignore_errors=True)
     config = LaunchConfig(
         1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        local_addr="localhost", max_restarts=0,
-        monitor_interval=0.2, shutdown_timeout=5, signals_to_handle="SIGTERM",
-        logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL))
+        local_addr="localhost", max_restarts=0, monitor_interval=0.2, shutdown_timeout=5,
+        signals_to_handle="SIGTERM", logs_specs=DefaultLogsSpecs(str(logs), redirects=Std.ALL))
     over, term = threading.Event(), signal.getsignal(signal.SIGTERM)
     def look():
         while not over.wait(0.5): seen()
@@ -146,12 +146,14 @@ def launch(
     if seen: looking.start()
     try: elastic_launch(config, sys.executable)("-c", RANK, str(os.getpid()), str(logs), target, str(arg))
     except ChildFailedError as e:
-        _, code, rank = min((f.exitcode == -signal.SIGTERM, f.exitcode, r) for r, f in e.failures.items())     # the agent ends the others
+        # the agent ends the others
+        _, code, rank = min((f.exitcode == -signal.SIGTERM, f.exitcode, r) for r, f in e.failures.items())
         why = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         if code >= 0 and (told := sorted(Path(logs).glob("*.error"), key=lambda p: p.stat().st_mtime)):
-            rank, why = (told[0].stem,
-                         " ".join(told[0].read_text(encoding="utf-8").removeprefix("CoreaError: ").split())[:300])
-        raise CoreaError(f"process {rank} of {processes} failed: {why}; what it printed is in {logs}") from None
+            rank, why = told[0].stem, " ".join(
+                told[0].read_text(encoding="utf-8").removeprefix("CoreaError: ").split())[:300]
+        raise CoreaError(f"process {rank} of {processes} failed: {why}; "
+                         f"what it printed is in {logs}") from None
     except SignalException as e: sys.exit(128 + e.sigval)
     finally:
         over.set()

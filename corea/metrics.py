@@ -246,7 +246,7 @@ def aurc(
 # %% ../nbs/03_metrics.ipynb #d2e130c8
 def pairs(
     value, correct, question # (n,) a score, nan where missing; 0 or 1; numbers from 0
-) -> tuple: # pairs of a right and a wrong answer to each question, and those won, ties half; each (questions,)
+) -> tuple: # pairs of a right and a wrong answer to each question, those won, ties half; each (questions,)
     "What a score makes of the answers to one question."
     f = pd.DataFrame(dict(s=value, y=correct, q=question)).dropna(subset="s")
     k = f.groupby("q").cumcount()
@@ -361,7 +361,8 @@ def gain_over_chord(
     slm_correct, llm_correct, # (n,) 0 or 1, of the same question and sample
     slm_cost, llm_cost,       # (n,) cost of each answer; the LLM's is paid on top when deferred
     weights=None,             # (..., n)
-    asked=0, spared=0         # (n,) or one number: cost of the score where it is not free; cost that a deferral saves
+    asked=0,                  # (n,) or one number: cost of the score where it is not free
+    spared=0                  # (n,) or one number: cost that a deferral saves
 ): # (...): accuracy won over the chord, mean from the SLM's cost to the LLM's; nan if the LLM is not dearer
     "How far a cascade lies above the two-model chord on average, all thresholds together."
     s, slm, c_slm, llm, c_llm = columns(score=score, slm_correct=slm_correct, slm_cost=slm_cost,
@@ -407,7 +408,8 @@ def bootstrap_weights(
     if strata is not None: part = np.unique(np.asarray(strata)[first], return_inverse=True)[1]
     size, place = np.bincount(part, minlength=1), np.argsort(np.argsort(part, kind="stable"))
     end = np.cumsum(size)
-    low, high = (0, max(q, 1)) if strata is None else (np.repeat(end - size, size), np.repeat(end, size)) # strata lie one after another
+    # strata lie one after another
+    low, high = (0, max(q, 1)) if strata is None else (np.repeat(end - size, size), np.repeat(end, size))
     out, step = np.empty((n_boot, len(row)), np.float32), max(1, SLAB // max(q, 1))
     for i in range(0, n_boot, step):
         m = min(step, n_boot - i)

@@ -31,7 +31,7 @@ def matches(
     n=5,            # tokens in a run
     threshold=0.5,  # least share of a near-duplicate
     block=2048      # training questions compared at once: bounds the memory
-) -> pd.DataFrame: # test, train (ids), share, exact: one row for each test question that has a duplicate, the most alike first
+) -> pd.DataFrame: # test, train (ids), share, exact: a row per duplicated test question, the most alike first
     "Test questions that stand in a training set, each beside the training question that is most like it."
     from sklearn.feature_extraction.text import HashingVectorizer
     if not train or not test: raise CoreaError("no questions to compare: give at least one of each")

@@ -156,11 +156,13 @@ def raw_rows(
 LARGEST = 2**27    # bytes of one file of others, unpacked
 
 def checked(
-    parts, digests, where # the bytes of some files; sha256 of all of them in order, any of these; for the message
+    parts,         # the bytes of some files, in order
+    digests, where # sha256 of all of them together, any of these; for the message
 ) -> list: # the same; `CoreaError` if the bytes are others
     "Bytes that are what they should be."
     if hashlib.sha256(b"".join(parts)).hexdigest() not in digests:
-        raise CoreaError(f"{where}: not the bytes of the pinned commit: delete what is there, or get that one")
+        raise CoreaError(f"{where}: not the bytes of the pinned commit: "
+                         "delete what is there, or get that one")
     return parts
 
 # %% ../nbs/01a_published.ipynb #915be1e9
@@ -188,7 +190,7 @@ def unpacked(
 # %% ../nbs/01a_published.ipynb #c8df98ab
 def copies(
     s, files, digests # a `RecordSet`; names; as in `checked`
-) -> list: # paths, in order, for `unpacked`; `CoreaError` says what to do if they are neither here nor to be had
+) -> list: # paths, in order, for `unpacked`; `CoreaError` says what to do if they are not to be had
     "Files of a set, from the nearest place."
     root, kept = os.environ.get("COREA_DATA"), ARTIFACTS/s.shelf/f"{s.name}-{s.commit[:12]}"
     for place in ([Path(root)/s.shelf/s.name/s.inside] if root else []) + [kept]:
@@ -203,11 +205,10 @@ def copies(
     try:
         with ThreadPoolExecutor(8) as pool: parts = list(pool.map(fetch, files))
     except (OSError, http.client.HTTPException) as e:
-        raise CoreaError(f"no {s.shelf} of {s.name} at hand ({type(e).__name__}): set "
-                         "COREA_DATA to a folder with "
-                         f"{s.shelf}/{s.name}, or run with a network") from e
-    return [write_atomic(kept/f, part) for f, part in zip(files,
-                                                          checked(parts, digests, f"{s.name} from {s.repo}"))]
+        raise CoreaError(f"no {s.shelf} of {s.name} at hand ({type(e).__name__}): set COREA_DATA to a "
+                         f"folder with {s.shelf}/{s.name}, or run with a network") from e
+    return [write_atomic(kept/f, part)
+            for f, part in zip(files, checked(parts, digests, f"{s.name} from {s.repo}"))]
 
 # %% ../nbs/01a_published.ipynb #76ad5884
 ORDERED = {"deepmath/train": 18300, "gsm8k/train": 320, "math/train": 320, "commonsenseqa/train": 320,
@@ -250,9 +251,9 @@ class Published:
 
     @property
     def revision(self):
-        "Commit of the test split, and a digest of what all splits are cut from; of rows that only stand in, their own."
-        if mine := {c.source.name
-                    for c in self.splits.values()} & (known := stand_ins(os.environ.get("COREA_DATA"))).keys():
+        "Commit of the test split and digest of what all splits are cut from; of stand-in rows, their own."
+        if mine := ({c.source.name for c in self.splits.values()}
+                    & (known := stand_ins(os.environ.get("COREA_DATA"))).keys()):
             return "stand-in-" + digest(sorted((name, known[name]) for name in mine))
         cuts = [[k, c.source.name, c.source.revision, c.n, c.start, c.stop] for k, c in self.splits.items()]
         return f"{self.splits['test'].source.revision[:12]}-{digest(cuts)[:8]}"
@@ -326,11 +327,10 @@ def _read(s, split, root):
                              kind=s.kind, difficulty=difficulty[0] if difficulty else 0))
     if len(kept) < cut.n:
         raise CoreaError(f"{source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs "
-                         f"{cut.n}; the first passed over is "
-                         f"{passed[0][0]} ({passed[0][1]}): get revision "
-                         f"{source.revision[:12]} of {source.hub}")
-    if source.content and not drawn and source.name not in stand_ins(root) and digest([[r["question"],
-                                                                                        r["gold"]] for r in kept]) != source.content:
+                         f"{cut.n}; the first passed over is {passed[0][0]} ({passed[0][1]}): "
+                         f"get revision {source.revision[:12]} of {source.hub}")
+    if (source.content and not drawn and source.name not in stand_ins(root)
+            and digest([[r["question"], r["gold"]] for r in kept]) != source.content):
         raise CoreaError(f"{source.name} differs from revision {source.revision[:12]}, in some question or "
                          "gold answer: load that one")
     return kept, passed

@@ -40,7 +40,7 @@ class RecordedAnswer:
 # %% ../nbs/05c_recorded_engine.ipynb #91424d21
 def read_log(
     path # <set>_zero_shot_cot.log, perhaps gzipped
-) -> list: # of `RecordedAnswer`, in the log's order; `CoreaError` names the block that is broken, or says that the accuracy is another
+) -> list: # of `RecordedAnswer`, in the log's order; `CoreaError` for a broken block, or another accuracy
     "A log of Kojima et al."
     try: text = unpacked(path).decode()
     except UnicodeDecodeError as e:
@@ -91,7 +91,7 @@ def asked_as(
 # %% ../nbs/05c_recorded_engine.ipynb #068fd45d
 def pair_up(
     rows, answers, name # of a set, as from `rows_of`; of its log; for the message
-) -> list: # of `RecordedAnswer`, one for each row in order; `CoreaError` if they are not of the same questions
+) -> list: # of `RecordedAnswer`, one for each row in order; `CoreaError` if they are to other questions
     "Each question with what was answered to it."
     waiting = defaultdict(list)
     for a in answers: waiting[asked_as(a.question)].append(a)
@@ -115,7 +115,7 @@ def _recorded(name, root):  # root: what `COREA_DATA` says
 
 def recorded_answers(
     name # of a file in `corea.zero_shot.FILES`
-) -> tuple: # of `RecordedAnswer`, in the order of its rows; `CoreaError` if the log is not at hand, is another, or fits the questions not
+) -> tuple: # of `RecordedAnswer`, in the rows' order; `CoreaError` for a missing, changed or unfitting log
     "What was answered to every question of a set."
     if name not in FILES:
         raise CoreaError(f"no recorded answers to {name!r}: choose one of {', '.join(FILES)}")
@@ -141,13 +141,13 @@ class RecordedEngine(Engine):
             except Exception as e:  # whatever a folder may hold
                 raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give "
                                  "a checkpoint folder") from e
-        self.tokenizer, self.batch_size, self.name, self.answers = (tokenizer, batch_size,
-                                                                    "recorded text-davinci-002", {})
+        self.tokenizer, self.batch_size, self.name, self.answers = (
+            tokenizer, batch_size, "recorded text-davinci-002", {})
         for s in sets:
             for a in recorded_answers(s): self.answers.setdefault(asked_as(a.question), a)
 
     def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
-        "The recorded answer to every question, `n` times the same; as every engine. `CoreaError` at once if one was never asked."
+        "Each question's recorded answer, `n` times the same; `CoreaError` at once if one was never asked."
         if any(beginnings(questions, begun)):
             raise CoreaError("a recorded answer cannot be begun: leave begun out")
         found = [self.answers.get(asked_as(q)) for q in questions]
@@ -165,8 +165,8 @@ class RecordedEngine(Engine):
                 if not done.issuperset(keys := [(i, s) for s in range(n)]):
                     tokens = count(f"Q: {a.question}\nA: {TRIGGER}"), count(f" {a.reasoning}\n{a.conclusion}")
                     text = f"{a.reasoning} \\boxed{{{a.answer}}}"
-                    yield from (Completion(*key, text, (), (), *tokens, "stop", None) for key in keys
-                                if key not in done)
+                    yield from (Completion(*key, text, (), (), *tokens, "stop", None)
+                                for key in keys if key not in done)
                 bar.update(n)
 
     def close(self):

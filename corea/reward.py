@@ -120,7 +120,7 @@ class Term(NamedTuple):
 
 # %% ../nbs/04_reward.ipynb #336e14d5
 def find_term(
-    method # one of `CONFIDENCE_TERMS`, or target_distance such as loo_l2; rising_, decoupled_ or rising_decoupled_ may go before
+    method # one of `CONFIDENCE_TERMS`, or target_distance as loo_l2; rising_, then decoupled_, may go before
 ) -> Term: # `CoreaError` for a name that means nothing
     "The confidence term of a method, by its name."
     rest = method.removeprefix("rising_")
@@ -131,9 +131,8 @@ def find_term(
     m = re.fullmatch(r"(loo|shrunk|hybrid)((?<!loo)\d+)?_(\w+)", name)
     if not m or m[3] not in GROUP_TERMS:
         raise CoreaError(f"unknown method {method!r}: choose rlvr, {', '.join(CONFIDENCE_TERMS)}, or a "
-                         f"target ({', '.join(TARGETS)})"
-                         f" with a distance ({', '.join(GROUP_TERMS)}), such as loo_l2, shrunk4_l1, "
-                         "hybrid25_l2, rising_l1 or decoupled_l1")
+                         f"target ({', '.join(TARGETS)}) with a distance ({', '.join(GROUP_TERMS)}), "
+                         "such as loo_l2, shrunk4_l1, hybrid25_l2, rising_l1 or decoupled_l1")
     target = TARGETS[m[1]] if m[2] is None else lambda correct, keys: TARGETS[m[1]](correct, keys, int(m[2]))
     target([1, 0], [0, 0])      # a number out of range is told now, not at the first batch
     return Term(target, CONFIDENCE_TERMS[m[3]], *how)
@@ -152,7 +151,8 @@ def scripts(
     text # any string
 ) -> set: # names as Unicode has them: LATIN, GREEK, CJK, CYRILLIC, ...
     "The writing systems whose letters occur in a text."
-    return {_script(char) for char in set(unicodedata.normalize("NFC", text))} - {None}     # the sign for ohm is a Greek letter
+    # the sign for ohm is a Greek letter
+    return {_script(char) for char in set(unicodedata.normalize("NFC", text))} - {None}
 
 # %% ../nbs/04_reward.ipynb #563f2171
 class Batch(NamedTuple):
@@ -181,7 +181,7 @@ def _read(texts, golds, kinds, questions):
 
 # %% ../nbs/04_reward.ipynb #623e2fe5
 def text_of(
-    message # a string, or a chat: [{"role": ..., "content": ...}], whose content is a string or a list of parts
+    message # a string, or a chat: [{"role": ..., "content": a string or a list of parts}]
 ) -> str: # of a chat, the last message; `CoreaError` for anything else
     "The text of a completion or prompt, plain or chat."
     if isinstance(message, str): return message

@@ -55,7 +55,7 @@ def address(
 
 # %% ../nbs/05a_server.ipynb #faae7f11
 RETRY, LONGEST_PAUSE, LARGEST_REPLY = {408, 409, 425, 429}, 30, 2**27    # codes; seconds; bytes
-JITTER, LOG = random.Random(), logging.getLogger(__name__)               # the caller's random state is not ours to use
+JITTER, LOG = random.Random(), logging.getLogger(__name__)               # not the caller's random state
 
 class Again(Exception):
     "Why another attempt may succeed."
@@ -64,7 +64,7 @@ class Again(Exception):
         self.wait = wait
 
 class Malformed(Again):
-    "An answer that came, and was perhaps paid for, but is not as it should be: once more, but not for as long as patience lasts."
+    "An answer, perhaps paid for, that is not as it should be: asked again, but not until patience ends."
 
 class Refused(CoreaError):
     "The server will not take this very request; others it may."
@@ -100,12 +100,13 @@ class Wire:
         timeout=1800,   # seconds for one answer, its time in the server's queue included
         patience=600,   # seconds from a request's first failure until it gives up
     ):
-        self.url, self.width, self.timeout, self.patience, self.down = (address(url), width, timeout,
-                                                                        patience, False)
+        self.url, self.width, self.timeout, self.patience, self.down = (
+            address(url), width, timeout, patience, False)
 
     def client(self) -> httpx.AsyncClient: # to be opened by `async with`
         "A pool of connections; the key goes into its headers."
-        key, near = api_key(), httpx.URL(self.url).host in ("127.0.0.1", "::1", "localhost")    # where no proxy leads
+        # near: where no proxy leads
+        key, near = api_key(), httpx.URL(self.url).host in ("127.0.0.1", "::1", "localhost")
         return httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None, connect=10),
                                  limits=httpx.Limits(max_connections=self.width),
                                  headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -119,8 +120,8 @@ class Wire:
         "One attempt."
         data = bytearray()
         try:
-            async with asyncio.timeout(self.timeout), client.stream("GET" if body is None else "POST", path,
-                                                                    json=body) as reply:
+            async with (asyncio.timeout(self.timeout),
+                        client.stream("GET" if body is None else "POST", path, json=body) as reply):
                 async for piece in reply.aiter_bytes():
                     data += piece
                     if len(data) > LARGEST_REPLY:
@@ -139,9 +140,11 @@ class Wire:
                 odd = Malformed
                 return read(body)
             except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
-                raise odd(f"an answer that is not as it should be ({type(e).__name__}: {one_line(e)})") from None
+                raise odd("an answer that is not as it should be "
+                          f"({type(e).__name__}: {one_line(e)})") from None
         said = f"{code} {one_line(data.decode(errors='replace')) or reply.reason_phrase}"
-        if code in RETRY and b"insufficient_quota" in data: raise CoreaError(said)      # no waiting brings money
+        # no waiting brings money
+        if code in RETRY and b"insufficient_quota" in data: raise CoreaError(said)
         if code in RETRY or code >= 500: raise Again(said, pause_asked(reply.headers.get("retry-after", "")))
         if code in (401, 403): raise CoreaError(f"{said}: set COREA_API_KEY or OPENAI_API_KEY")
         raise (Absent if code == 404 else Refused)(said)
@@ -161,13 +164,13 @@ class Wire:
             except Again as e:
                 why, wait, malformed = (e, max(e.wait, pause * JITTER.uniform(.5, 1)),
                                         malformed + isinstance(e, Malformed))
-            if malformed > 2: raise CoreaError(f"{self.url}, asked {what or path}: {why}, three times")      # each may have been paid for
+            # each may have been paid for
+            if malformed > 2: raise CoreaError(f"{self.url}, asked {what or path}: {why}, three times")
             now = time.monotonic()
             first, pause = first or now, min(2*pause, LONGEST_PAUSE)
             if now + wait - first > self.patience:
-                raise CoreaError(f"{self.url} gave no answer to {what or path} for {now - first:.0f} "
-                                 f"s (at last {why}): "
-                                 "see to the server and run again, or give more patience")
+                raise CoreaError(f"{self.url} gave no answer to {what or path} for {now - first:.0f} s "
+                                 f"(at last {why}): see to the server and run again, or give more patience")
             if not self.down: LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
             self.down = True
             await asyncio.sleep(wait)
@@ -175,7 +178,8 @@ class Wire:
     async def models(self) -> dict: # name -> what the server tells of it
         "The models that are served."
         def read(reply):
-            return {m["id"]: dict(m) for m in (reply if isinstance(reply, list) else reply["data"])}      # some list them bare
+            # some list them bare
+            return {m["id"]: dict(m) for m in (reply if isinstance(reply, list) else reply["data"])}
         async with self.client() as client: return await self.ask(client, "models", None, read)
 
 # %% ../nbs/05a_server.ipynb #aa8a544f
@@ -208,7 +212,8 @@ def read_chat(
                       {v: tops[v] for v in VALUES} if tops.keys() >= set(VALUES) else None)
 
 # %% ../nbs/05a_server.ipynb #c29dcfc9
-NEUTRAL = dict(top_k=0, min_p=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0)    # vLLM's words for no setting
+# vLLM's words for no setting
+NEUTRAL = dict(top_k=0, min_p=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0)
 ENOUGH = 5  # refused in a row at the start, and the rest is not asked
 STOPS = 4   # strings to stop at that a server takes in one request
 
@@ -219,11 +224,11 @@ class ServerEngine(Engine):
     def __init__(self,
         url,            # http://host:port, with a path if its endpoints do not hang at /v1
         model=None,     # by the server's name; needless if it serves but one
-        tokenizer=None, # checkpoint folder or hub repository of that model; without, the chat endpoint is asked
+        tokenizer=None, # checkpoint folder or hub repository of that model; none: the chat endpoint is asked
         batch_size=256, # requests in flight; does not change the text
         timeout=1800,   # seconds for one answer
         patience=600,   # seconds that a server may stay away
-        top_logprobs=0, # chat only: alternatives wanted at each token, up to 20; None wants no log-probabilities at all
+        top_logprobs=0, # chat only: alternatives at each token, up to 20; None: no log-probabilities at all
     ):
         self.wire, self.top_logprobs = Wire(url, batch_size, timeout, patience), top_logprobs
         with start_blocking_portal() as portal:
@@ -252,7 +257,7 @@ class ServerEngine(Engine):
         self.context = min(self.context, about.get("max_model_len") or math.inf)
 
     def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
-        "Answer every question `n` times, as every engine; in chat mode the server renders and measures the prompts."
+        "Answer each question `n` times, as every engine; in a chat the server renders and measures prompts."
         for i, q in enumerate(questions):
             if isinstance(q, str) and whole_text(q) != q:
                 raise CoreaError(f"question {i} ({one_line(whole_text(q), 60)!r}) holds half a "
@@ -281,7 +286,8 @@ class ServerEngine(Engine):
                         asked.add_done_callback(ready.put)
                     if not flying: break
                     flying.remove(answer := ready.get())
-                    if isinstance(answer.exception(), Refused): refused.append(answer.exception())     # the others may be taken
+                    # the others may be taken
+                    if isinstance(answer.exception(), Refused): refused.append(answer.exception())
                     elif answer.exception(): failed = failed or answer.exception()
                     else:
                         given += 1
@@ -297,18 +303,20 @@ class ServerEngine(Engine):
 
     async def _answer(self, client, key, prompt, sampling, seed):
         what = f"question {key[0]}"
+        # beyond vLLM, seeds have 32 bits
         body = self.neutral | dict(model=self.model, temperature=sampling.temperature, top_p=sampling.top_p,
-                                   seed=seed if self.neutral else seed % 2**31)     # beyond vLLM, seeds have 32 bits
+                                   seed=seed if self.neutral else seed % 2**31)
         body[self.most_tokens] = sampling.max_tokens
         if not self.tokenizer:
-            if sampling.stop: body |= dict(stop=list(sampling.stop))    # a chat cuts all that it stops at, so it goes on beyond `until`
+            # a chat cuts all that it stops at, so it goes on beyond `until`
+            if sampling.stop: body |= dict(stop=list(sampling.stop))
             scores = {} if self.top_logprobs is None else dict(logprobs=True, top_logprobs=self.top_logprobs)
             if prompt[-1]["role"] == "assistant":
                 scores |= dict(continue_final_message=True, add_generation_prompt=False)
             body |= scores | dict(messages=prompt)
             try:
-                return await self.wire.ask(client, "chat/completions", body, lambda r: read_chat(r, *key),
-                                           what)
+                return await self.wire.ask(client, "chat/completions", body,
+                                           lambda r: read_chat(r, *key), what)
             except Refused as e:
                 if (newer := "max_completion_tokens") not in str(e) or newer in body: raise
                 self.most_tokens = newer        # OpenAI's newer models know this name only
@@ -320,12 +328,13 @@ class ServerEngine(Engine):
             choice = reply["choices"][0]
             if choice.get("token_ids") is None:
                 raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
-            scores = [float(lp) for lp, _ in zip(choice["logprobs"]["token_logprobs"], choice["token_ids"],
-                                                 strict=True)]
+            scores = [float(lp) for lp, _ in
+                      zip(choice["logprobs"]["token_logprobs"], choice["token_ids"], strict=True)]
             rows = Batch(self, [prompt], [key], [choice["token_ids"]], sampling)
             return rows, scores[:len(rows.ids[0])]
         body |= dict(prompt=prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(self.ends))
-        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())     # goes on instead; nothing is cut that was paid for
+        # it goes on instead; nothing is cut that was paid for
+        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())
         if sampling.stop or sampling.until: body |= dict(stop=[*sampling.stop, *sampling.until])
         rows, logprobs = await self.wire.ask(client, "completions", body, read, what)
         [answer] = rows.completions([logprobs], [await self._values(client, c, what) for c in rows.contexts])
@@ -346,7 +355,8 @@ class ServerEngine(Engine):
         try:
             return value_logprobs(self.paths, [context],
                                   lambda contexts, _: [known[tuple(c)] for c in contexts])[0]
-        except KeyError: return None    # a vLLM from before logprob_token_ids tells of its twenty likeliest only
+        # a vLLM from before logprob_token_ids tells of its twenty likeliest only
+        except KeyError: return None
 
 # %% ../nbs/05a_server.ipynb #ac8d1152
 def free_port() -> int: # nobody listens there just now
@@ -387,7 +397,8 @@ def vllm_server(
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    start_new_session=True,
-                                   env=dict(VLLM_CPU_KVCACHE_SPACE="1") | os.environ)    # GiB; only the CPU build reads it
+                                   # GiB; only the CPU build reads it
+                                   env=dict(VLLM_CPU_KVCACHE_SPACE="1") | os.environ)
     try:
         end = time.monotonic() + patience
         while True:
@@ -415,13 +426,13 @@ def engine_for(
     "The engine that a configuration wants for a model."
     if llm and cfg.llm_server:
         name, folder = str(path), Path(path).is_dir()
-        return ServerEngine(cfg.llm_server, None if folder else name, name if folder or is_hub(name)
-                            else None, cfg.batch_size, **kw)
+        return ServerEngine(cfg.llm_server, None if folder else name,
+                            name if folder or is_hub(name) else None, cfg.batch_size, **kw)
     if is_recorded(path):
         if not llm: raise CoreaError(f"{path} is a large model out of its records: it can be llm, not slm")
         own = MODELS/cfg.slm if (MODELS/cfg.slm).is_dir() else cfg.slm  # whose tokens are counted
-        return import_module("corea.recorded_engine").RecordedEngine(path,
-                                                                     **dict(tokenizer=own, batch_size=cfg.batch_size) | kw)
+        return import_module("corea.recorded_engine").RecordedEngine(
+            path, **dict(tokenizer=own, batch_size=cfg.batch_size) | kw)
     if cfg.engine == "vllm":
         kind = dict(dtype=cfg.precision) if cfg.precision else {}
         return VLLMEngine(path, **dict(batch_size=cfg.batch_size, tensor_parallel_size=cfg.tensor_parallel)

@@ -12,9 +12,11 @@ from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from .answer import confidence_span, messages
-from .core import ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, is_recorded, number_kind, read_records, set_seed, thawed, write_atomic, write_records
+from .core import (ARTIFACTS, LAYOUT, MODELS, Config, CoreaError, append_records, cards, is_recorded,
+                        number_kind, read_records, set_seed, thawed, write_atomic, write_records)
 from .data import load_questions
-from .generate import Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint, piece_seed, read_prompts, sample_rows
+from .generate import (Sampling, end_ids, finish, free_memory, in_order, is_hub, load_checkpoint,
+                            piece_seed, read_prompts, sample_rows)
 from .layouts import accelerate_settings, check_layout, cut_batch, launch, vllm_memory
 from .reward import make_rewards
 from transformers import PrinterCallback, TrainerCallback
@@ -101,7 +103,7 @@ class Writer:
     def whole(self,
         names, device # of weights; where they go
     ) -> dict: # name -> float32 tensor
-        "The weights under the adapters as they were read: added in 16 bits, a young adapter would be rounded away."
+        "The weights under the adapters as read: added in 16 bits, a young adapter would be rounded away."
         model, _ = load_checkpoint(self.start, precision="float32")
         return {name: p.detach().to(device) for name, p in model.named_parameters() if name in names}
 
@@ -149,8 +151,8 @@ def by_length(
 ) -> list: # the same rows in as many parts, the shortest first, without columns of padding alone
     "Rows of like length beside each other."
     import torch
-    rows = {k: torch.cat([p[k] for p in parts]) for k, v in parts[0].items() if torch.is_tensor(v)
-            and v.dim()}
+    rows = {k: torch.cat([p[k] for p in parts])
+            for k, v in parts[0].items() if torch.is_tensor(v) and v.dim()}
     prompt, reply = (rows[k].sum(1) for k in ("prompt_mask", "completion_mask"))
     order = (prompt + reply).argsort(stable=True)
     if groups:
@@ -161,8 +163,8 @@ def by_length(
     for part, at in zip(parts, order.chunk(len(parts))):
         p, c = int(prompt[at].max()), int(reply[at].max())
         def cut(k, v):
-            return (v[:, -p:] if k.startswith("prompt") else v[:, :c] if v.dim() == 2 and v.shape[1] == width
-                    else v)
+            return (v[:, -p:] if k.startswith("prompt")
+                    else v[:, :c] if v.dim() == 2 and v.shape[1] == width else v)
         out.append(part | {k: cut(k, v[at]) for k, v in rows.items()})
     return out
 
@@ -172,7 +174,8 @@ def after_prompts(
     keep                        # tokens of the answer
 ): # what the fused head gives, for the last `keep` positions
     "Read each prompt once, and every answer after it."
-    last = input_ids.shape[1] - keep - 1        # the prompt's last token foretells the answer's first: it is read with the answer
+    # the prompt's last token foretells the answer's first: it is read with the answer
+    last = input_ids.shape[1] - keep - 1
     read = read_prompts(model, input_ids[:, :last + 1], attention_mask[:, :last + 1])
     labels, begin = input_ids.masked_fill(attention_mask == 0, -100), last if read else 0
     labels[:, :last + 1] = -100
@@ -236,8 +239,9 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
             with self.accelerator.autocast():
                 out = [after_prompts(model, *part, logits_to_keep) for part in parts]
             import torch
-            whole = lambda pieces: torch.cat([x[:, -logits_to_keep:]
-                                              for x in pieces]) if pieces[0] is not None else None    # the reference tells no entropy
+            # the reference tells no entropy
+            whole = lambda pieces: (torch.cat([x[:, -logits_to_keep:] for x in pieces])
+                                    if pieces[0] is not None else None)
             return whole([o.log_probs for o in out]), whole([o.entropy for o in out]), None
 
         def _compute_loss(self, model, inputs):
@@ -334,8 +338,8 @@ def resume_point(
 def find_model(
     name,        # a folder in `MODELS` or of models made here, a path, or a hub id, best pinned as id@commit
     weights=True # False: tokenizer and configuration are enough
-) -> str: # a folder, or the name if it is neither there nor a hub id; `CoreaError` if the hub does not give it
-    "Where a checkpoint is: the miniature's own by name, a folder as given, else the hub's files, fetched once."
+) -> str: # a folder, or the name if it is neither there nor a hub id; `CoreaError` if the hub gives nothing
+    "Where a checkpoint is: the miniature's own by name, a folder as given, else the hub's, fetched once."
     for own in (MODELS/str(name), ARTIFACTS/"models"/str(name)):
         if (own/"config.json").exists(): return str(own)
     if is_recorded(name) or not is_hub(name): return str(name)
@@ -361,15 +365,16 @@ def save_whole(
     if cfg.lora or cfg.sharding != "none":
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if not trainer.is_world_process_zero(): return
-        if zero3 := getattr(trainer.args, "hf_deepspeed_config", None): unset_hf_deepspeed_config()    # else this copy would be sharded too
+        # else this copy would be sharded too
+        if zero3 := getattr(trainer.args, "hf_deepspeed_config", None): unset_hf_deepspeed_config()
         model, _ = load_checkpoint(start)
         if zero3: set_hf_deepspeed_config(zero3)
         if cfg.lora:
             from peft import get_peft_model
             model, state = (get_peft_model(model, adapters(cfg.lora)),
                             {k: v for k, v in state.items() if "lora_" in k})
-        if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k
-                           or not cfg.lora} - state.keys()):
+        if lost := sorted({k for k, _ in model.named_parameters() if "lora_" in k or not cfg.lora}
+                          - state.keys()):
             raise CoreaError(f"cannot save {path}: {lost[0]} is not among the weights that were gathered")
         model.load_state_dict(state, strict=False)
         if cfg.lora: model = model.merge_and_unload()
@@ -389,14 +394,16 @@ def train_part(
         torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
     rewards = make_rewards(job["method"])
     args.reward_weights = list(cfg.reward_weights[:len(rewards)])
-    if cfg.processes == 1: args._n_gpu = min(1, args.n_gpu)     # else every card in sight would be given a share of each batch
+    # else every card in sight would be given a share of each batch
+    if cfg.processes == 1: args._n_gpu = min(1, args.n_gpu)
     policy, tokenizer = load_checkpoint(job["start"], precision="float32")
-    if cfg.rollouts_by == "engine": os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")     # it warns that its hook may change
+    # TRL warns that its hook may change
+    if cfg.rollouts_by == "engine": os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     if cfg.lora and cfg.device == "cuda" and cfg.precision != "float32": policy = policy.to(torch.bfloat16)
     if cfg.rollouts_by == "colocate":
         room = min(cards())
-        args.vllm_gpu_memory_utilization = (vllm_memory(policy.num_parameters(), cfg.tensor_parallel,
-                                                        room) / room)
+        args.vllm_gpu_memory_utilization = (
+            vllm_memory(policy.num_parameters(), cfg.tensor_parallel, room) / room)
     set_seed(job["seed"])
     journal = Journal(cfg, out, bar, job["start"])
     trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args,
@@ -411,7 +418,8 @@ def train_part(
         rank = args.process_index
         if not (Path(checkpoint)/(f"rng_state_{rank}.pth" if cfg.processes > 1
                                   else "rng_state.pth")).exists():
-            set_seed(piece_seed(job["seed"], [checkpoint.rpartition("-")[2], rank]) % 2**32)     # it was written by other processes
+            # it was written by other processes
+            set_seed(piece_seed(job["seed"], [checkpoint.rpartition("-")[2], rank]) % 2**32)
     try: trainer.train(resume_from_checkpoint=checkpoint)
     except AtEnd: pass
     if (reached := trainer.state.global_step) != args.max_steps:
@@ -435,15 +443,15 @@ def adapters(
 BESIDE = {*LAYOUT, "profile", "slm", "llm", "slm_size", "llm_size", "train_set", "datasets", "n_train",
           "n_calibration", "n_test", "methods", "seeds", "control", "control_seeds", "variants", "save_every",
           "eval_temperature", "samples", "snapshot_questions", "probe_questions", "probe_hidden", "probe_lr",
-          "probe_epochs", "router_questions", "router_samples", "router_lr",
-          "router_epochs", "router_lora", "ceiling_questions", "ceiling_lr", "max_drop", "batch_size",
-          "engine", "llm_server", "llm_training"}   # of no effect on the weights
+          "probe_epochs", "router_questions", "router_samples", "router_lr", "router_epochs", "router_lora",
+          "ceiling_questions", "ceiling_lr", "max_drop", "batch_size", "engine",
+          "llm_server", "llm_training"}     # of no effect on the weights
 
 def check_begun(
     out,                    # folder of a run
     cfg, method, seed,      # as of `train_grpo`
     start, questions        # starting checkpoint as a path; question dicts
-) -> None: # `CoreaError` names the first thing that decides the weights and is not what the folder was begun with
+) -> None: # `CoreaError` names the first thing that decides the weights and is not as in the folder
     "Refuse to take another training's folder for one's own."
     if not (job := Path(out)/"job.json").exists(): return
     was = json.loads(job.read_text(encoding="utf-8"))
@@ -463,7 +471,7 @@ PART = "corea.trainer:train_part"     # what each of several processes runs
 # %% ../nbs/06_trainer.ipynb #4984661e
 def train_grpo(
     cfg,            # `corea.core.Config`
-    method,         # rlvr, or as in `corea.reward.find_term`: l1, l2, kl, sample_l1, brier, sample_kl, loo_l2, decoupled_l1, ...
+    method,         # rlvr, or as in `corea.reward.find_term`: l1, brier, sample_kl, loo_l2, decoupled_l1, ...
     seed,           # training seed
     out,            # folder of the run; resumed if it holds a checkpoint of this very training
     model=None,     # starting checkpoint; `cfg.slm` by default
@@ -493,8 +501,8 @@ def train_grpo(
                                  "delete its checkpoints")
     write_atomic(job, json.dumps(dict(cfg=asdict(cfg), method=method, seed=seed, start=str(start),
                                       checkpoint=checkpoint, questions=questions)))
-    bar = (tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True else progress
-           or None)
+    bar = (tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True
+           else progress or None)
     if cfg.processes == 1:
         train_part(job, bar)
         free_memory()

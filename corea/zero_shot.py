@@ -118,7 +118,8 @@ def values_of(
         text = unpacked(path).decode()
         data = [json.loads(x) for x in text.split("\n") if x.strip()] if lines else json.loads(text)
     except (ValueError, RecursionError) as e:
-        raise CoreaError(f"{path}: not JSON ({type(e).__name__}): get the file that its authors publish") from e
+        raise CoreaError(f"{path}: not JSON ({type(e).__name__}): "
+                         "get the file that its authors publish") from e
     rows = data.get("examples") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise CoreaError(f"{path}: no list of rows: get the file that its authors publish")
@@ -138,7 +139,8 @@ def _rows(f, root):     # root: what `COREA_DATA` says, since a copy there comes
     for i, row in enumerate(rows):
         try: question, gold, equation = f.read(row)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
-            raise CoreaError(f"{path}, row {i}: not as its authors publish it ({type(e).__name__}: {e})") from e
+            raise CoreaError(f"{path}, row {i}: not as its authors publish it "
+                             f"({type(e).__name__}: {e})") from e
         if not (question and gold): raise CoreaError(f"{path}, row {i}: empty question or gold answer")
         out.append(dict(id=f"{f.name}-{row['ID'] if 'ID' in row else f'{i:04d}'}", question=question,
                         gold=gold, equation=equation, source=f.name, private=f.private))
@@ -146,7 +148,7 @@ def _rows(f, root):     # root: what `COREA_DATA` says, since a copy there comes
 
 def rows_of(
     f # a `SetFile`
-) -> list: # of dicts id, question, gold, equation, source, private; `CoreaError` names the row, or what else is wrong
+) -> list: # of dicts id, question, gold, equation, source, private; `CoreaError` names the row or the fault
     "All rows of a file, in its order."
     return [dict(r) for r in _rows(f, environ.get("COREA_DATA"))]
 
@@ -203,8 +205,8 @@ def split_by_digest(
     salt    # another one gives another draw
 ) -> dict: # split -> rows, shuffled by the same digest, so that the first of them are a fair sample
     "Rows dealt out by what they ask."
-    out, at = {split: [] for split in shares}, lambda r: int(digest([salt, normal(r["question"])]),
-                                                             16) / 2**64  # in [0, 1)
+    out, at = ({split: [] for split in shares},
+               lambda r: int(digest([salt, normal(r["question"])]), 16) / 2**64)     # in [0, 1)
     for r in sorted(rows, key=at):
         place = at(r)
         for split, share in shares.items():
@@ -221,7 +223,8 @@ def without_twins(
     "Rows that another list has not, nor nearly, seen from either."
     while rows and others:
         found = {*matches(others, rows, **how).test, *matches(rows, others, **how).train}
-        if not found: break     # seen from the second, only the most alike of the first is named: so look again
+        # seen from the second, only the most alike of the first is named: so look again
+        if not found: break
         rows = [r for r in rows if r["id"] not in found]
     return rows
 
@@ -286,7 +289,7 @@ class AnsweredSet:
 
     @property
     def splits(self):
-        "Split -> `Places`, of a part only those that are asked; `CoreaError` if the committed places are gone."
+        "Split -> `Places`, of a part only those asked; `CoreaError` if the committed places are gone."
         ends, names, at = [], [], 0
         for f in self.files: ends, names, at = [*ends, (at, at + f.n)], [*names, f.name], at + f.n
         low, high = ends[names.index(self.part)] if self.part else (0, at)
@@ -317,7 +320,7 @@ class AnsweredSet:
 
     def rows(
         self, split # one of its splits
-    ) -> list: # of dicts as from `load_questions`, with source, equation and private; `CoreaError` says what is wrong
+    ) -> list: # as from `load_questions`, with source, equation and private; `CoreaError` says what is wrong
         "Its questions."
         if split not in self.splits:
             raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")

@@ -14,8 +14,15 @@ from corea.lab.grid import chains, work_of
 from corea.lab.records import load_records
 from corea.trainer import find_model
 
+# of `smoke`, what stopping and going on needs: every kind of chain, two sets, two steps
+SMALL = dict(datasets=("calc", "word"), steps=2, snapshots=(1,), updates_per_step=1, save_every=1, n_calibration=12, n_test=12,
+             snapshot_questions=6, probe_questions=12, router_questions=8)
+
+def small(**more): return load_profile("smoke", **SMALL | more)
+
 def start(folder, *more):
-    "The command-line run of `smoke` in a process group of its own."
+    "The command-line run of `small()` in a process group of its own."
+    more = [x for k, v in SMALL.items() for x in ("--set", f"{k}={json.dumps(v)}")] + list(more)
     env = os.environ | {"COREA_ARTIFACTS": str(folder/"artifacts")}
     command = [sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "smoke", "--out", str(folder/"records"), *more]
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -31,7 +38,7 @@ def unbroken(tmp_path_factory):
     return folder
 
 def test_records_of_every_chain(unbroken):
-    names = [name for name, *_ in chains(load_profile("smoke"))]
+    names = [name for name, *_ in chains(small())]
     for name in names:
         frame = pd.read_csv(unbroken/"records"/f"{name}.csv.gz")
         assert list(frame.columns) == ANSWERS
@@ -76,7 +83,7 @@ def cluster(folder, workers=2):
 def test_cluster_of_two_workers_one_killed(unbroken, tmp_path):
     "Its chain goes to the other worker, which goes on from the files of the first."
     done = lambda: sum(int(p.read_text()) for p in tmp_path.glob("artifacts/smoke/*/progress/[!.]*"))
-    whole = work_of(load_profile("smoke"))
+    whole = work_of(small())
     with cluster(tmp_path) as (address, workers):
         p = start(tmp_path, "--cluster", address)
         while done() < whole / 2 and p.poll() is None: time.sleep(0.05)
@@ -91,7 +98,7 @@ def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
     there = tmp_path/"there"
     shutil.copytree(unbroken/"records", there)
     told = json.loads((there/"chains.json").read_text())
-    assert told.keys() == {name for name, *_ in chains(load_profile("smoke"))}
+    assert told.keys() == {name for name, *_ in chains(small())}
     (there/"chains.json").write_text(json.dumps(told | {"base": told["base"] | {"key": "another"}}))
     (there/"base.csv.gz").write_bytes(b"not these")
     variants = {"n4": dict(rollouts=4)}
@@ -109,9 +116,31 @@ def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken,
     import corea.lab.experiments as experiments
     monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
     first = json.loads((unbroken/"records"/"run.json").read_text())
-    again = json.loads((experiments.run(load_profile("smoke", max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
+    again = json.loads((experiments.run(small(max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
     assert again["config"] == first["config"] | {"max_drop": 0.02}
     assert {k: again[k] for k in again if k != "config"} == {k: first[k] for k in first if k != "config"}
+
+def test_whole_records_stay_until_others_are_whole(unbroken, tmp_path, monkeypatch):
+    "Stopped in the middle, a run leaves the records of another as they were; finished, it takes their place."
+    import corea.lab.experiments as experiments
+    monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
+    shutil.copytree(unbroken/"records", tmp_path/"records")
+    before = json.loads((tmp_path/"records"/"run.json").read_text())
+    (tmp_path/"records"/"run.json").write_text(json.dumps(before | {"run": "another", "seconds": 1}))
+    (tmp_path/"records"/"llm.csv.gz").write_bytes(b"another's")
+    theirs = {p.name: p.read_bytes() for p in (tmp_path/"records").iterdir()}
+    gather, gathered = experiments.collect, []
+    def stopped(cfg, root, name, out):
+        if gathered: raise KeyboardInterrupt
+        gathered.append(name)
+        return gather(cfg, root, name, out)
+    monkeypatch.setattr(experiments, "collect", stopped)
+    with pytest.raises(KeyboardInterrupt): experiments.run(small(), tmp_path/"records", progress=False)
+    assert gathered and {p.name: p.read_bytes() for p in (tmp_path/"records").iterdir()} == theirs
+    monkeypatch.setattr(experiments, "collect", gather)
+    experiments.run(small(), tmp_path/"records", progress=False)
+    assert records(tmp_path) == records(unbroken) and {p.name for p in (tmp_path/"records").iterdir()} == theirs.keys()
+    assert json.loads((tmp_path/"records"/"run.json").read_text()) == before
 
 def test_an_unfinished_shard_keeps_its_answers(tmp_path):
     "The engine dies; what it had answered is not asked again, a torn line is, and the shard comes out the same."

@@ -70,6 +70,11 @@ def test_redrawn_from_the_folder_of_the_notebook(smoke, copy):
     same(drawn(copy/"out"), drawn(smoke/"out"))
     assert not (copy/"artifacts").exists(), "redraw=True ran something"
 
+def test_records_that_are_whole_are_not_made_again(smoke, copy):
+    succeeded(papermill(ROOT, copy/"artifacts", copy/"out.ipynb", profile="smoke", n_boot=N_BOOT, out_dir=copy/"out"))
+    same(drawn(copy/"out"), drawn(smoke/"out"))
+    assert not (copy/"artifacts").exists(), "the records were there, and a run was started"
+
 def test_without_output_path_a_pipe_gets_a_valid_notebook(smoke, copy):
     run = papermill(ROOT, copy/"artifacts", profile="smoke", redraw=True, n_boot=N_BOOT, out_dir=copy/"out")
     succeeded(run)

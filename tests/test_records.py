@@ -3,7 +3,7 @@ import gzip, json
 import numpy as np, pandas as pd, pytest
 from corea.core import FIGURES, ROOT, CoreaError, load_profile
 from corea.data import DATASETS
-from corea.lab.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value
+from corea.lab.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value, whole
 
 # the paper's numbers, among themselves
 
@@ -103,6 +103,22 @@ def test_made_up_records_never_replace_others(folder):
 def test_what_is_committed_was_run_on_these_questions(profile):
     run = json.loads((FIGURES/profile/"records"/"run.json").read_text())
     assert run["data"] == {d: s.revision for d, s in DATASETS.items()}
+
+@pytest.mark.parametrize("profile", ["laptop", "laptop-full"])
+def test_what_is_committed_counts_as_there(profile, tmp_path):
+    committed = FIGURES/profile/"records"
+    assert whole(load_profile(profile), committed) and whole(load_profile(profile, workers=7, max_drop=.5), committed)
+    assert not whole(load_profile(profile, lr=1e-3), committed) and not whole(load_profile(profile), tmp_path)
+
+def test_what_is_torn_or_made_up_or_of_other_questions_does_not(folder, tmp_path):
+    cfg = load_records(folder).cfg
+    assert not whole(cfg, folder)
+    run = json.loads((folder/"run.json").read_text())
+    data = {d: DATASETS[d].revision for d in cfg.datasets}
+    told = lambda **change: dict([("run.json", json.dumps(run | dict(data=data) | change).encode())])
+    for i, (right, change) in enumerate([(True, told()), (False, told() | {"llm.csv.gz": b""}), (False, told(data=data | {"calc": "0"}))]):
+        (tmp_path/str(i)).mkdir()
+        assert whole(cfg, broken(folder, tmp_path/str(i), **change)) == right, i
 
 def test_a_method_may_have_an_underscore(tmp_path):
     cfg = load_profile("smoke", methods=("l1", "sample_l1", "loo_l2"))

@@ -185,6 +185,19 @@ def test_reading_time(path):
     words = len(re.findall(r"\w[\w'’.-]*", re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text)))
     assert words <= MINUTES * WORDS_A_MINUTE, f"nbs/{path.name}: {words} words, {words/WORDS_A_MINUTE:.1f} minutes"
 
+@each(NOTEBOOKS)
+def test_code_fits_a_screen(path):
+    "Lines of at most 110 columns, but for those of a text that goes over several lines."
+    problems = []
+    for c in code(path):
+        text = {line for n in ast.walk(c.tree) if isinstance(n, (ast.Constant, ast.JoinedStr)) for line in range(n.lineno, n.end_lineno + 1)
+                if n.end_lineno > n.lineno and not isinstance(getattr(n, "value", ""), bytes) and is_one_literal(c.source, n)}
+        problems += [f"{c.where}: line {i} has {len(line)} columns" for i, line in enumerate(c.source.splitlines(), 1)
+                     if len(line) > 110 and i not in text]
+    report(problems)
+
+def is_one_literal(source, n): return (ast.get_source_segment(source, n) or "").rstrip().endswith(('"""', "'''"))
+
 FORBIDDEN = {
     r"(?<![.\w])eval\(": "eval",
     r"(?<![.\w])exec\(": "exec",

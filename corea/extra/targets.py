@@ -166,10 +166,11 @@ def confidence_share(
 ) -> float: # 0 under decoupled methods
     "Share of the confidence term, under group L1, in the squared advantage of a reasoning token."
     from itertools import product
-    right, said = np.array(list(product((0.0, 1.0), repeat=N))), 1 - delta * (np.arange(N) % 2)     # every group there is
+    # every group there is
+    right, said = np.array(list(product((0.0, 1.0), repeat=N))), 1 - delta * (np.arange(N) % 2)
     chance = np.prod(np.where(right == 1, p, 1 - p), 1)
     whole = advantages(right, said, scale=False)
     spread = whole.std(1, ddof=1, keepdims=True) + 1e-4 if scale else 1
-    squares = [chance @ ((part / spread)**2).sum(1) for part in (whole - right + right.mean(1, keepdims=True),
-                                                                 whole)]
+    squares = [chance @ ((part / spread)**2).sum(1)
+               for part in (whole - right + right.mean(1, keepdims=True), whole)]
     return float(squares[0] / squares[1])

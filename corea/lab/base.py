@@ -29,7 +29,8 @@ def base_tokenizer(
 ): # -> `PreTrainedTokenizerFast`
     "The miniature's tokenizer, with one token for each fixed instruction."
     head, tail = ROUTER_PROMPT.split("{Question}")
-    return make_tokenizer(("\n" + INSTRUCTION, head, tail.lstrip()))   # a question's ". " may take the space before it
+    # a question's ". " may take the space before it
+    return make_tokenizer(("\n" + INSTRUCTION, head, tail.lstrip()))
 
 def make_model(
     size,      # one of `SIZES`
@@ -137,7 +138,7 @@ def fit(
 def stream(
     steps, batch, seed=0,       # number of batches, questions in each, which stream
     families=tuple(DATASETS),   # one a step, in turn
-    easy=None                   # share of easy questions; None: all for 5 % of the steps, by 19 % that of the splits
+    easy=None                   # share of easy questions; None: all for 5 % of the steps, the splits' by 19 %
 ): # yields lists of (question, completion), one family at a time
     "Fresh questions for pre-training, none of which is in any split."
     held_out = {x["question"] for d in DATASETS for x in all_questions(d)}
@@ -258,10 +259,10 @@ def _pretrain(recipe, size, steps, lr, families=tuple(DATASETS)):
     return model, tokenizer
 
 def _finish(recipe, which, model, tokenizer):
-    steps, families, easy = (getattr(recipe, f"{which}_{k}") for k in ("finish_steps", "finish",
-                                                                       "finish_easy"))
-    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed + 1, families, easy), steps,
-        recipe.finish_lr)
+    steps, families, easy = (getattr(recipe, f"{which}_{k}")
+                             for k in ("finish_steps", "finish", "finish_easy"))
+    fit(model, tokenizer, stream(steps, recipe.pretrain_batch, recipe.seed + 1, families, easy),
+        steps, recipe.finish_lr)
     return model, tokenizer
 
 def _grpo(recipe, which, work):
@@ -269,14 +270,16 @@ def _grpo(recipe, which, work):
     steps, lr = getattr(recipe, f"{role}_grpo_steps"), getattr(recipe, f"{role}_grpo_lr")
     profile = "smoke" if recipe.slm == "tiny" else "laptop"
     cfg = load_profile(profile, steps=steps, lr=lr, snapshots=(), questions_per_step=recipe.grpo_questions)
-    families = DATASETS if role == "slm" else [cfg.train_set]   # general skill first; what the paper trains comes later
+    # general skill first; what the paper trains comes later
+    families = DATASETS if role == "slm" else [cfg.train_set]
     questions = [q for d in families
                  for q in load_questions(d, "train", -(-steps * cfg.questions_per_step // len(families)))]
     return load_checkpoint(train_grpo(cfg, method, recipe.seed, Path(work)/f"{which}-grpo",
                                       model=Path(work)/start, questions=questions, progress=False))
 
 # %% ../../nbs/06a_base.ipynb #0d8c810b
-def _warm(recipe, model, tokenizer, known, cover=True, share=1):    # share: the large model takes a third, being four times as slow
+# share: the large model takes a third, being four times as slow
+def _warm(recipe, model, tokenizer, known, cover=True, share=1):
     n, steps, families = recipe.install_questions // share, recipe.install_steps // share, list(DATASETS)
     answers = own_answers(model, tokenizer, families, 0, n, recipe.rollouts, recipe.seed, known)
     fit(model, tokenizer, batches(answers, honest, steps, recipe.batch, recipe.seed), steps,
@@ -284,8 +287,8 @@ def _warm(recipe, model, tokenizer, known, cover=True, share=1):    # share: the
     if cover:
         answers = own_answers(model, tokenizer, families, recipe.install_questions, recipe.cover_questions,
                               recipe.rollouts, recipe.seed + 1, known)
-        fit(model, tokenizer, batches(answers, mostly_overconfident, recipe.cover_steps, recipe.batch,
-                                      recipe.seed + 1),
+        fit(model, tokenizer,
+            batches(answers, mostly_overconfident, recipe.cover_steps, recipe.batch, recipe.seed + 1),
             recipe.cover_steps, recipe.cover_lr, confidence_weight=recipe.confidence_weight)
     return model, tokenizer
 

@@ -457,6 +457,24 @@ def run_folder(
     "Where a configuration keeps its work."
     return ARTIFACTS/cfg.profile/identity(cfg)
 
+# %% ../../nbs/09_experiments.ipynb #5afe0001
+def settled(
+    folder # of records
+) -> str: # the digest of the run whose records it holds whole; None if there are none
+    "Whose records lie here?"
+    path = Path(folder)/"run.json"
+    try: return json.loads(path.read_text())["run"] if path.exists() else None
+    except (ValueError, KeyError, TypeError): return None       # torn: no whole records
+
+def take_place(
+    new, old # folders of records; the new ones are whole
+) -> None: # what the old folder holds beside them stays
+    "Put records where others were, `run.json` last; stopped in between, the next run does it again."
+    files = sorted(new.iterdir(), key=lambda p: p.name == "run.json")
+    for p in files: write_atomic(old/f".{p.name}.new", p.read_bytes())
+    (old/"run.json").unlink(missing_ok=True)
+    for p in files: os.replace(old/f".{p.name}.new", old/p.name)
+
 # %% ../../nbs/09_experiments.ipynb #5bf2655a
 def total_seconds(
     chains # {part: seconds} of each
@@ -498,25 +516,25 @@ def run(
     check_run(cfg)
     root, out = run_folder(cfg), Path(out or FIGURES/cfg.profile/"records")
     if not cluster: fit(cfg, cards())
+    kept = out if settled(out) in (None, root.name) else root/"records"     # another's whole records stay until these are whole
     questions = how_many(cfg)
     for split, sets in questions.items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
     prepare(cfg)
     had, failed, over = reusable(cfg, reuse), {}, threading.Event()
-    done = {name: told for name, (_, told) in reusable(cfg, [out]).items()}     # what is gathered stays listed while it is gathered again
+    done = {name: told for name, (_, told) in reusable(cfg, [kept]).items()}     # what is gathered stays listed while it is gathered again
     todo = [c for c in chains(cfg) if c[0] not in had]
     bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile,
-               disable=not progress, unit_scale=True, smoothing=0.05)
+               unit_scale=True, smoothing=0.05,
+               **({} if progress else dict(disable=True)))      # else TQDM_DISABLE decides
     def note(name, told):
         done[name] = told
-        write_atomic(out/"chains.json", json.dumps(done, indent=1) + "\n")
+        write_atomic(kept/"chains.json", json.dumps(done, indent=1) + "\n")
     with locked(root/"locks"/"run"):
-        if (out/"run.json").exists() and json.loads((out/"run.json").read_text())["run"] != root.name:
-            (out/"run.json").unlink()       # what it tells of is about to be written over
         for name, (folder, told) in had.items():
             for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"texts_{name}.csv.gz",
                          f"train_{name}.csv"):
-                if (folder/file).exists(): write_atomic(out/file, (folder/file).read_bytes())
+                if (folder/file).exists(): write_atomic(kept/file, (folder/file).read_bytes())
             note(name, told)
         shutil.rmtree(root/"progress", ignore_errors=True)
         watching = threading.Thread(target=watch, args=(bar, root/"progress", over), daemon=True)
@@ -529,7 +547,7 @@ def run(
                     if error := f.exception():
                         failed[name] = error
                         continue
-                    collect(cfg, root, name, out)
+                    collect(cfg, root, name, kept)
                     note(name, dict(key=identity(cfg, name),
                                     seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
                     bar.set_postfix_str(f"{name} done")
@@ -553,5 +571,6 @@ def run(
                     data={set_name(d): find_dataset(d).revision for d in cfg.datasets},
                     questions={split: {set_name(d): n for d, n in sets.items()}
                                for split, sets in questions.items()}, provenance=ran["provenance"])
-        write_atomic(out/"run.json", json.dumps(info, indent=1) + "\n")
+        write_atomic(kept/"run.json", json.dumps(info, indent=1) + "\n")
+        if kept != out: take_place(kept, out)
     return out

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SYSTEMS', 'NAMED', 'LLM', 'PAPER_SETS', 'GROUPS', 'PAPER_GROUPS', 'paper_numbers', 'paper_value', 'paper_pool',
-           'stand_ins', 'sets_apart', 'home_set', 'made_up_records', 'Records', 'load_records']
+           'stand_ins', 'sets_apart', 'home_set', 'made_up_records', 'Records', 'load_records', 'whole']
 
 # %% ../../nbs/09a_records.ipynb #20b9034c
 import dataclasses, json, re, zlib
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..core import ANSWERS, FIGURES, SCHEMA, Config, CoreaError, check_table, load_profile, thawed, write_atomic
+from ..core import (ANSWERS, FIGURES, LAYOUT, SCHEMA, Config, CoreaError, check_table, load_profile,
+                        thawed, write_atomic)
 from ..data import find_dataset, register, set_name
 from .grid import chains, config_for
 
@@ -328,3 +329,14 @@ def load_records(
     texts = {m: pd.read_csv(p, dtype=str, keep_default_na=False)
              for m, p in files("texts_", ".csv.gz").items()}
     return Records(run, cfg, cells, steps, train, texts, folder)
+
+# %% ../../nbs/09a_records.ipynb #5afe0003
+def whole(
+    cfg, folder # `corea.core.Config`; of records
+) -> bool: # whether nothing of that run is missing, made with these settings from these data
+    "Does a folder hold all the records that a configuration asks for?"
+    try: r = load_records(folder, cfg.profile)
+    except CoreaError: return False
+    free = (*LAYOUT, "max_drop")        # of no effect on the records
+    said, wanted = (dataclasses.replace(c, **{k: getattr(cfg, k) for k in free}) for c in (config_of(r.run), cfg))
+    return said == wanted and r.run.get("data") == {set_name(d): find_dataset(d).revision for d in cfg.datasets}

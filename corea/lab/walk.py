@@ -46,8 +46,10 @@ def shared(
 LANES = 64 # replicates that walk together
 # what a step adds, what a walk keeps, and what it knows from the start: a row of `z` each
 MASS, WRONG, HELPED, DEARER, BETTER = range(5)
-LEFT, KNOWN, ERRORS, HELP, ROC, BENEFIT, TURN, NEXT, TURNS, OFF, BIN, ECE, COST, PAID, RIGHT, GAIN, SAID, PER, END = (range(5, 24))
-compiled = dict(nogil=True, error_model="numpy", fastmath={"contract"}) # a * b + c in one rounding; a step is compiled into the walk
+(LEFT, KNOWN, ERRORS, HELP, ROC, BENEFIT, TURN, NEXT, TURNS, OFF, BIN, ECE, COST, PAID, RIGHT, GAIN, SAID,
+ PER, END) = range(5, 24)
+# a * b + c in one rounding; a step is compiled into the walk
+compiled = dict(nogil=True, error_model="numpy", fastmath={"contract"})
 
 @njit(inline="always", **compiled)
 def begin(
@@ -221,15 +223,16 @@ def walked(
     x = [np.ones(n), 1 - slm, helped, c_llm - np.asarray(spared), llm - slm]
     x = np.stack([total(v, place, len(entry)) for v in x], -1).astype(float)
     sums = np.stack([total(v, question, size) for v in (
-        1, known, c_llm, c_slm, asked, slm, llm, known * slm, known * (1 - slm), helped,
-        1 - helped)]).astype(float) @ w
+        1, known, c_llm, c_slm, asked, slm, llm, known * slm, known * (1 - slm),
+        helped, 1 - helped)]).astype(float) @ w
     starts = np.r_[runs(entry // max(size, 1)), len(entry)]
     t = np.arange(sums[:, 0].max(initial=0) + 2 if whole else 0)
     out = np.empty((k, 5, LANES))
     walk(short, sums[:, :6].copy(), entry % max(size, 1), starts, x, np.nan_to_num(conf, neginf=0),
          t * np.log(np.maximum(t, 1)) - t, missing, bins, out)
     roc, benefit, turns, gain, off = out.transpose(1, 0, 2).reshape(5, k * LANES)[:, :r]
-    n, said, end, first, _, right, reached, sure, fooled, helped, kept = (sums.transpose(1, 0, 2).reshape(11, k * LANES)[:, :r])
+    n, said, end, first, _, right, reached, sure, fooled, helped, kept = (
+        sums.transpose(1, 0, 2).reshape(11, k * LANES)[:, :r])
     wide = np.where(end - first > 1e-9 * end, end - first, 0)
     return dict(auroc=ratio(roc, sure * fooled), benefit_auroc=ratio(benefit, helped * kept),
                 aurc=ratio((n - right) * np.log(np.where(n > 0, n, 1)) - turns, n), ece_mass=ratio(off, said),

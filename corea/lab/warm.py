@@ -208,7 +208,7 @@ def asked_later(
 # %% ../../nbs/06b_warm.ipynb #af92cde8
 def warm_rows(
     how=WarmStart() # how many of what
-) -> list: # of dicts id, question, reply, kind; without those that are nearly among `asked_later`, or are so but for their numbers
+) -> list: # of dicts id, question, reply, kind; none nearly among `asked_later`, or so but for its numbers
     "Questions and replies, each with a confidence that means nothing."
     r, gsm8k = random.Random(f"warm start {how.seed}"), []
     for i, row in enumerate(raw_rows(PUBLISHED["gsm8k"].splits["calibration"].source)):
@@ -316,10 +316,11 @@ def warm_start(
     taught = pretrained(folder/"smollm2")
     for n, how in enumerate(rounds, 1):
         out = folder/f"warm-{recipe_key(rounds[:n])}"
-        rows = ([] if (out/"final").exists() else reply_rows(AutoTokenizer.from_pretrained(taught),
-                                                             warm_rows(how)))
+        rows = ([] if (out/"final").exists()
+                else reply_rows(AutoTokenizer.from_pretrained(taught), warm_rows(how)))
+        # on a card training takes less time than saving
         taught = train_sft(taught, rows, out, how.lr, how.epochs, how.batch, how.seed, device,
-                           40 if device == "cpu" else 10**6)     # on a card training takes less time than saving
+                           40 if device == "cpu" else 10**6)
     shutil.rmtree(made, ignore_errors=True)
     model, tokenizer = load_checkpoint(taught, precision="float32")
     save_model(model, tokenizer, made)
@@ -329,8 +330,9 @@ def warm_start(
 
 # %% ../../nbs/06b_warm.ipynb #06bce111
 def confidence_rows(
-    tokenizer, answers # with a chat template; dicts question, completion, rate: the share of right answers to the question
-) -> list: # of (ids, mask) as `train_sft` takes them; without answers that state no confidence, each text once
+    tokenizer, # with a chat template
+    answers    # dicts question, completion, rate: the share of right answers to the question
+) -> list: # of (ids, mask) as for `train_sft`; without answers that state no confidence, each text once
     "A model's own answers with the solve rate for their confidence, which alone is to be learnt."
     paths, rows = value_paths(tokenizer), []
     for x in {(x["question"], x["completion"]): x for x in answers if MARK in x["completion"]}.values():
