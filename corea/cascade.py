@@ -252,7 +252,7 @@ class Cascade:
         price=Price(),       # what tokens cost
         score="stated",      # or "expected", "avg_prob", or a function of a `Completion`
         sampling=Sampling(), # for both models
-        gate=None            # a function of a question: True sends it to the LLM at once; what it costs itself is not counted
+        gate=None            # a function of a question, True: to the LLM at once; its own cost is not counted
     ):
         if not (gate is None or callable(gate)):
             raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
@@ -278,7 +278,8 @@ class Cascade:
     ) -> tuple: # its `Completion`, and what that cost; `CoreaError` if it says nothing
         "Let one of the two answer."
         engine = self.engine(who)
-        with nullcontext() if getattr(engine, "at_once", False) else self.lock:       # a model in memory answers one thread at a time
+        # a model in memory answers one thread at a time
+        with nullcontext() if getattr(engine, "at_once", False) else self.lock:
             c = next(iter(engine.generate([question], self.sampling, n=1, seed=seed)), None)
         if c is None:
             raise CoreaError(f"the {who}'s engine gave no completion: an engine yields one for each "
@@ -289,7 +290,7 @@ class Cascade:
         question, # text
         seed=0    # same seed, same answer
     ) -> Answer: # what the one or the other says, its cost, and why
-        "Let the small model answer, and the large one if its confidence is below the threshold or the gate is shut."
+        "Let the small model answer, and the large one if its confidence is too low or the gate is shut."
         if not isinstance(question, str) or not question.strip():
             raise CoreaError(f"the question is {question!r}: give a text")
         asked, score = {}, None     # model -> its completion and the cost
@@ -305,15 +306,17 @@ class Cascade:
             if score is not None and math.isnan(score): score = None
             said = parse(asked["slm"][0].text).answer
             who = "llm" if said is None or defer(score, self.tau) else "slm"
-            why = "no answer: deferred" if said is None else "no confidence: deferred" if score is None else f"{score:.3g} " + (
-                f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
-                f"is below the threshold {self.tau:.3g}: deferred")
+            why = ("no answer: deferred" if said is None else
+                   "no confidence: deferred" if score is None else
+                   f"{score:.3g} " + (f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
+                                      f"is below the threshold {self.tau:.3g}: deferred"))
         if who == "llm":
             self.engine("llm")      # what cannot be opened is told at once
             try: asked["llm"] = self.ask("llm", question, seed)
             except CoreaError as e:
                 if "slm" not in asked or said is None: raise
-                who, why = "slm", f"{why}; the LLM failed ({e}): the SLM's answer all the same"      # it is paid for
+                # the SLM's is paid for
+                who, why = "slm", f"{why}; the LLM failed ({e}): the SLM's answer all the same"
         text = asked[who][0].text
         p, tokens = parse(text), {k: (c.prompt_tokens, c.completion_tokens) for k, (c, _) in asked.items()}
         return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()),

@@ -37,7 +37,7 @@ def average_probability(
 def reply_logprobs(
     engine,    # that wrote it, with `piece`, the text of a token
     completion # a `Completion`
-) -> dict: # reply_logprob and reply_logprob_sum; nothing where the engine tells no tokens, or none stands before the confidence
+) -> dict: # reply_logprob, reply_logprob_sum; nothing where no tokens are told, or none before the confidence
     "Log-probability of what stands before the confidence."
     if not (completion.token_ids and completion.logprobs): return {}
     pieces = [engine.piece(t) for t in completion.token_ids]
@@ -203,11 +203,11 @@ class Router:
         batch=8,      # questions per step; in the paper 8 per device, 256 in all, of 16,000
         seed=0,       # of the order
         device="cpu", # where it runs
-        lora=0        # rank of adapters to train in place of all weights, which a GPU holds in 16 bits; 0: all
+        lora=0        # rank of adapters trained in place of all weights, which a GPU holds in 16 bits; 0: all
     ):
         self.model, self.tokenizer = load_checkpoint(base, device)
-        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = (lr, epochs, batch, seed, lora,
-                                                                                [])
+        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = (
+            lr, epochs, batch, seed, lora, [])
         self.paths = {v: tuple(self.tokenizer.encode(v, add_special_tokens=False)) for v in VALUES}
         self.pad = self.tokenizer.pad_token_id or 0
 

@@ -16,7 +16,8 @@ from .answer import bare, grade, parse
 from .confidence import average_probability, expected_confidence
 from .core import CoreaError
 from .generate import Sampling, beginnings, value_logprobs
-from .metrics import auroc, auroc_parts, average, benefit_auroc, brier, columns, deferral_curve, ece, pass_at_1, plain, ratio
+from .metrics import (auroc, auroc_parts, average, benefit_auroc, brier, columns, deferral_curve, ece,
+                           pass_at_1, plain, ratio)
 
 # %% ../nbs/07a_scores.ipynb #defee885
 class Score(NamedTuple):
@@ -42,7 +43,7 @@ def own(
 def nearness(
     said, q # (n,) texts, None where there is none; (n,) question of each, numbers from 0
 ) -> np.ndarray: # (n,) in [0, 1]
-    "Cosine between each answer's letters, in runs of one to three, and the mean of all answers to its question."
+    "Cosine between each answer's letters, in runs of one to three, and the mean of its question's answers."
     from sklearn.feature_extraction.text import HashingVectorizer
     letters = HashingVectorizer(analyzer="char", ngram_range=(1, 3), n_features=2**12, alternate_sign=False)
     x = csr_array(letters.transform(["" if s is None or s != s else bare(str(s))[:1000] for s in said]))
@@ -68,7 +69,7 @@ def several(
 # %% ../nbs/07a_scores.ipynb #10c34c7e
 def samples_of(
     f # answers, each question's samples among them
-) -> tuple: # question (n,) and answer (n,) as numbers; -1 for an answer that cannot be read; `CoreaError` for a single sample
+) -> tuple: # question, answer (n,) as numbers, -1 for an unreadable one; `CoreaError` for a single sample
     "Who answers the same question, and who says the same."
     q = f.groupby(["dataset", "question_id"], sort=False).ngroup().to_numpy()
     if len(q) and np.bincount(q).min() < 2:
@@ -112,7 +113,7 @@ P_TRUE = ("Question: {question}\nProposed answer: {answer}\nIs the proposed answ
 def p_true(
     f,     # answers with their questions, as from `asked`
     engine # a local one; see `corea.generate`
-) -> Score: # for the price of the answer, this prompt and its reply; nan where there is no answer to ask about
+) -> Score: # for the price of the answer, this prompt and its reply; nan where there is no answer to judge
     "Probability of True, when the model is asked whether its answer is right."
     if not hasattr(engine, "_ask") or "question" not in f:
         raise CoreaError("p_true asks the model once more: give an engine of this machine, and answers with "
@@ -181,7 +182,7 @@ def cuts(
     return np.r_[-np.inf, np.unique(np.quantile(known, at, method="lower")) if len(known) else [], np.inf]
 
 def above_chord(
-    value, correct, cost, # (n,) score, nan defers; 0 or 1 for what stands if kept; price of all that is paid before
+    value, correct, cost, # (n,) score, nan defers; 0 or 1 for what stands if kept; price of all paid before
     slm, llm,             # (0 or 1, price) of each model alone, (n,) each
     weights=None          # (..., n)
 ): # (..., budgets): accuracy of the best cascade of each budget, less the chord's

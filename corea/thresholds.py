@@ -60,7 +60,8 @@ def losses(
     return out / np.bincount(q)[:, None]
 
 # %% ../nbs/08b_thresholds.ipynb #66ddbb9a
-STAKES = np.array([0.2, 0.7, 0.9])    # shares of the highest stake that cannot ruin; high, because most questions lose nothing
+# shares of the highest stake that cannot ruin; high, because most questions lose nothing
+STAKES = np.array([0.2, 0.7, 0.9])
 
 def hoeffding_bentkus(
     x, alpha, # (n, t) losses in [0, 1]; the mean that is tested against
@@ -129,14 +130,15 @@ def guaranteed_tau(
     slm_correct, llm_correct,  # (n,) 0 or 1, rows paired by question
     question_ids=None,         # (n,); None: each row is a question of its own
     alpha=0.03, delta=0.1,     # accuracy that may be lost; probability that more is lost
-    taus=TAUS, test="betting", # ascending, up to 1.1, fixed before any of these rows were seen; one of `TESTS`
+    taus=TAUS, test="betting", # ascending, up to 1.1, fixed before any of these rows was seen; one of `TESTS`
     kind="net"                 # or "harm"
 ) -> float: # 1.1, which defers everything, if none can be shown to be safe
     "The lowest threshold on the way down that loses at most alpha, with probability 1 - delta."
     if not 0 < delta < 1: raise CoreaError(f"delta is {delta!r}: give a probability between 0 and 1")
     taus = safe_last(taus)
-    return check_tau(float(taus[walk(p_values(losses(score, slm_correct, llm_correct, question_ids, taus,
-                                                     kind), alpha, test, kind=kind) <= delta)]))
+    return check_tau(float(taus[walk(p_values(
+        losses(score, slm_correct, llm_correct, question_ids, taus, kind), alpha, test,
+        kind=kind) <= delta)]))
 
 # %% ../nbs/08b_thresholds.ipynb #c9253b06
 def controlled(

@@ -13,7 +13,8 @@ from ..core import write_atomic
 from ..lab.figures import drawn, savefig
 from ..metrics import (auroc, average, benefit_auroc, bootstrap_weights, chord, deferral_curve, ece,
                            gain_over_chord, interval, oracle_curve, pass_at_1, random_deferral)
-from .recorded import CURVE, SETS, SIZES, cascade_of, gsm8k_solutions, plaut, plaut_sha256, related, routerbench365
+from .recorded import (CURVE, SETS, SIZES, cascade_of, gsm8k_solutions, plaut, plaut_sha256,
+                                  related, routerbench365)
 from ..lab.report import as_csv
 from ..lab.tables import markdown, number
 
@@ -50,7 +51,8 @@ def measures(
     return dict(slm_pass1=pass_at_1(y, weights), llm_pass1=pass_at_1(z, weights), auroc=auroc(s, y, weights),
                 benefit_auroc=benefit_auroc(s, y, z, weights),
                 gain_chord=gain_over_chord(s, y, z, c0, c1, weights),
-                gain_coin=gain_over_chord(s, y, z, 0 * c0, 0 * c1 + 1, weights)) # nothing for the one, 1 for the other: free of prices
+                # nothing for the one, 1 for the other: free of prices
+                gain_coin=gain_over_chord(s, y, z, 0 * c0, 0 * c1 + 1, weights))
 
 def judged(
     pairs,       # name -> frame as from `cascade_of`; a name is a tuple of small, large, set or signal

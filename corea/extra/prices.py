@@ -65,7 +65,8 @@ def read_prices(
                 raise CoreaError(f"{where}: not {len(HEAD)} fields, none of them empty")
             try: date.fromisoformat(r["date"])
             except ValueError:
-                raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: write it as 2026-07-24") from None
+                raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: "
+                                 "write it as 2026-07-24") from None
             key = r["provider"], r["model"], r["date"]
             if seen.setdefault(key, where) != where:
                 raise CoreaError(f"{where}: {' '.join(key)} again, first in {seen[key]}: keep one")
@@ -121,7 +122,7 @@ def used(
 def priced(
     system, slm, llm, # each a `Use`: a cascade, the small model alone where the chord begins, the LLM alone
     price             # with methods slm and llm, as `TokenPrice`
-) -> dict: # saved (share of the LLM's cost), drop, over_chord and break_even (share of questions), each as in `Use`
+) -> dict: # saved (share of the LLM's cost), drop, over_chord, break_even (of questions), each as in `Use`
     "A cascade at a price, against the LLM alone and the chord."
     own, asked = system.costs(price)
     start, end = sum(slm.costs(price)), sum(llm.costs(price))

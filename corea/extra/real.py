@@ -34,8 +34,8 @@ def question_weights(
 
 # %% ../../nbs/13_real.ipynb #1d36454d
 def read_world(
-    folder, # with a table for each model, as `corea run` leaves them; `CoreaError` if there are none or they do not pair
-) -> World: # of the models that are there
+    folder, # with a table for each model, as `corea run` leaves them
+) -> World: # of the models that are there; `CoreaError` if there are none or they do not pair
     "The records of a run."
     rows, seeds, keys = {}, {}, ["dataset", "question_id", "sample"]
     files = [p for p in sorted(Path(folder).glob("*.csv.gz")) if not p.name.startswith(("steps_", "texts_"))]
@@ -55,8 +55,9 @@ def read_world(
 
 # %% ../../nbs/13_real.ipynb #c818d20c
 def per_set(
-    world, sets, split, measure, # a `World`; data sets; split; (rows of a set, weights or None) -> number or (draws,)
-    weights=None                 # (draws, rows) of the split
+    world, sets, split, # a `World`; data sets; split
+    measure,            # (rows of a set, weights or None) -> number or (draws,)
+    weights=None        # (draws, rows) of the split
 ): # number, or (draws,); nan without a set
     "A measure of some sets, weighted by their questions."
     f, total, n = next(part for (_, s), part in world.rows.items() if s == split), 0, 0
@@ -80,7 +81,7 @@ def ranking(
 
 def telling(
     world, domain, methods # a `World`; one of its domains; the arms that are compared
-) -> list: # data sets with `FEWEST` questions that have a right answer, and as many that have a wrong one, for each arm
+) -> list: # data sets with `FEWEST` questions that have a right answer, and as many with a wrong one, per arm
     "The sets in which there is something to rank."
     def enough(d):
         for m in (m for method in methods for m in world.seeds[method]):
@@ -106,8 +107,8 @@ class Estimate(NamedTuple):
 
 def estimate(
     values, draws # (trainings,) as measured; (draws, trainings)
-) -> Estimate: # 95 %: percentiles over questions, widened by Student's t over trainings; undefined if one draw in twenty is
-    "A mean over trainings and its interval."
+) -> Estimate: # percentiles over questions, widened by Student's t over trainings
+    "A mean over trainings and its 95 % interval, undefined if one draw in twenty is."
     values, means = np.asarray(values, float), np.asarray(draws, float).mean(-1)
     value, n = values.mean(), len(values)
     if np.isnan(value) or np.isnan(means).mean() > .05: return Estimate(float(value), np.nan, np.nan)
@@ -190,7 +191,9 @@ def price_ratios(
     return {"20": Price(1, 20), "32 : 7, the paper's": Price(), "by size": Price(cfg.slm_size, cfg.llm_size)}
 
 def over_chord(
-    world, price, sets, weights, own=("l1", "confidence") # a `World` with an llm; a `Price`; as in `difference`; (method, column)
+    world, price,            # a `World` with an llm; a `Price`
+    sets, weights,           # as in `difference`
+    own=("l1", "confidence") # (method, column)
 ) -> Estimate: # points of Pass@1, mean over all budgets
     "What a cascade gains over the chord."
     llm = world.rows["llm", "test"]
@@ -253,7 +256,8 @@ def h4_verdict(
 
 # %% ../../nbs/13_real.ipynb #13ea1002
 def verdicts(
-    world, cfg, logs=(), draws=DRAWS # a `World` with base, rlvr, l1 and llm; configuration; logs of L1's trainings; draws
+    world, cfg,          # a `World` with base, rlvr, l1 and llm; configuration
+    logs=(), draws=DRAWS # logs of L1's trainings; draws
 ) -> pd.DataFrame: # hypothesis, where, what, value, low, high, verdict
     "H1 to H4 by the rules that were written down."
     weights, rows, rising = question_weights(world, "test", draws), [], any(map(still_rising, logs))

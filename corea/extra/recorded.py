@@ -46,7 +46,7 @@ def number_of(
 # %% ../../nbs/12_recorded.ipynb #5e986293
 def framed(
     rows, path # (file and line, dict) of each answer; the file, for the message
-) -> pd.DataFrame: # `COLUMNS`, and what else the dicts hold; `CoreaError` for an answer given twice, or none at all
+) -> pd.DataFrame: # `COLUMNS`, and what else the dicts hold; `CoreaError` for no answers, or one given twice
     "Rows as a frame."
     seen, out = {}, []
     for where, r in rows:
@@ -101,7 +101,8 @@ def read_tidy(
 
 # %% ../../nbs/12_recorded.ipynb #ea7aaa96
 def top_probability(
-    options, where # pairs of a loglikelihood and whether it is the greedy choice; file and line, for the message
+    options, # pairs of a loglikelihood and whether it is the greedy choice
+    where    # file and line, for the message
 ) -> float: # in (0, 1]
     "The softmax over options, at its largest."
     try: x = np.array([float(o[0]) for o in options])
@@ -152,7 +153,7 @@ GRADES = dict(Correct=1, Wrong=0, Unparseable=0)
 
 def read_plaut(
     paths # all files of one model, set and prompt, in any order
-) -> pd.DataFrame: # as from `framed`, without question ids, in order; `CoreaError` names file, line and what is wrong there
+) -> pd.DataFrame: # as from `framed`, in order, without question ids; `CoreaError` names file, line and fault
     "Answers of one model as Plaut et al. publish them."
     named = [(p, NAMED.fullmatch(p.name)) for p in map(Path, paths)]
     if odd := [p for p, m in named if not m]:
@@ -185,16 +186,16 @@ SOLVERS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verifica
 
 def read_solutions(
     path # example_model_solutions.jsonl
-) -> pd.DataFrame: # as from `framed`, with answer ("" if there is none), length and question_length (characters); `CoreaError` names file and line
-    "Four solutions to each question of GSM8K."
+) -> pd.DataFrame: # as from `framed`, with answer, length, question_length; `CoreaError` names file and line
+    "Four solutions to each question of GSM8K; an answer may be empty, lengths are in characters."
     def each():
         for i, r in json_lines(path):
             where = f"{path}, line {i}"
             for m in SOLVERS:
                 try: mark, text = r[m]["is_correct"], str(r[m]["solution"])
                 except (KeyError, TypeError):
-                    raise CoreaError(f"{where}: no is_correct and solution of {m}: not as its "
-                                     "authors publish it") from None
+                    raise CoreaError(f"{where}: no is_correct and solution of {m}: "
+                                     "not as its authors publish it") from None
                 answer = text.rpartition("A:")[2] if "A:" in text else ""
                 yield where, dict(dataset="gsm8k", question_id=f"gsm8k-{i - 1:04}", model=m,
                                   correct=right(mark, where),
@@ -204,8 +205,8 @@ def read_solutions(
 
 def read_routerbench(
     path # reference_data.csv
-) -> pd.DataFrame: # as from `framed`, with score and oracle (the model that its authors would route to); `CoreaError` names file and line
-    "Eleven models with the price of each answer."
+) -> pd.DataFrame: # as from `framed`, with score and oracle; `CoreaError` names file and line
+    "Eleven models with the price of each answer; oracle is the model that its authors would route to."
     def each():
         for i, r in csv_rows(path):
             where, models = (f"{path}, line {i}",
@@ -265,7 +266,8 @@ def routerbench365() -> pd.DataFrame: # as from `read_routerbench`
     return read_routerbench(*copies(s := SETS["routerbench365"], ["reference_data.csv"], s.sha256))
 
 # %% ../../nbs/12_recorded.ipynb #26c7e9cd
-CURVE = ["score", "slm_correct", "llm_correct", "slm_cost", "llm_cost"]     # in the order of the metrics' arguments
+# in the order of the metrics' arguments
+CURVE = ["score", "slm_correct", "llm_correct", "slm_cost", "llm_cost"]
 
 def related(
     x, y # (n,) 0 or 1

@@ -87,7 +87,8 @@ def do(
         if not args.yes: print("corea: nothing was sent; the same with --yes sends it", file=sys.stderr)
         return
     changes = dict(map(setting, args.set))
-    with contextlib.redirect_stdout(sys.stderr): cfg = load_profile(args.profile, **changes)    # `auto` says what it chose
+    # `auto` says what it chose
+    with contextlib.redirect_stdout(sys.stderr): cfg = load_profile(args.profile, **changes)
     if args.command == "name": print(cfg.profile)
     elif args.command == "plan":
         from corea.lab.plan import fit, plan
@@ -95,8 +96,8 @@ def do(
         warned(fit, cfg, cards())
     else:
         if not args.out and (own := sorted(set(changes) - set(LAYOUT))):
-            raise CoreaError(f"--set {own[0]} changes what is computed: give --out, a folder of its "
-                             "own for the records")
+            raise CoreaError(f"--set {own[0]} changes what is computed: "
+                             "give --out, a folder of its own for the records")
         from corea.lab.experiments import run
         warned(check_versions) if os.environ.get("COREA_ANY_VERSIONS") else check_versions()
         with stops_at_once(): print(run(cfg, args.out, cluster=args.cluster, reuse=args.reuse))

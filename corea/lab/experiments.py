@@ -15,10 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import grade, parse, prompt
-from ..confidence import Probe, Router, average_probability, expected_confidence, probe_features, reply_logprobs
+from ..confidence import (Probe, Router, average_probability, expected_confidence, probe_features,
+                              reply_logprobs)
 from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records,
-                        cards, die_with, digest, is_recorded, load_profile,
-                        provenance, read_records, write_atomic, write_records)
+                        cards, die_with, digest, is_recorded, load_profile, provenance, read_records,
+                        write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
 from ..grading import grade_all
@@ -74,7 +75,7 @@ def ask(
     split="",  # kept in the records' run id
     tick=lambda n: None # told the number of answers that have come in
 ) -> list: # of `Record` as dicts
-    "Answers of one model to some questions: those that are there are kept, and read anew where the reading has changed."
+    "One model's answers to some questions: those there are kept, and read anew if the reading has changed."
     path, sampling = Path(path), Sampling(temperature=temperature, max_tokens=max_tokens)
     run_id = digest([model, split, [q["id"] for q in questions], dataclasses.asdict(sampling), samples])
     seed, known, part = (int(run_id, 16) % 2**31, {q["id"]: q for q in questions},
@@ -96,13 +97,15 @@ def ask(
         for c in engine.generate([q["question"] for q in questions], sampling, n=samples, seed=seed,
                                  done=[(place[i], s) for i, s in done]):
             q = questions[c.index]
-            if (q["id"], c.sample) in done: continue        # a batch that was kept in part is made again whole
+            # a batch that was kept in part is made again whole
+            if (q["id"], c.sample) in done: continue
             rows.append(dataclasses.asdict(Record(
                 run_id=run_id, dataset=q["dataset"], domain=q["domain"], question_id=q["id"], sample=c.sample,
                 model=model, prompt_sha=shas[q["id"]], completion=c.text, answer=None, confidence=None,
                 correct=False, parse_status="", prompt_tokens=c.prompt_tokens,
-                completion_tokens=c.completion_tokens, mean_logprob=float(np.mean(c.logprobs)) if c.logprobs
-                else math.nan, finish_reason=c.finish_reason, seed=seed, engine=engine.name,
+                completion_tokens=c.completion_tokens,
+                mean_logprob=float(np.mean(c.logprobs)) if c.logprobs else math.nan,
+                finish_reason=c.finish_reason, seed=seed, engine=engine.name,
                 avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
                 expected_confidence=expected_confidence(c.confidence_logprobs))))
             append_records(part, rows[-1:])
@@ -236,7 +239,7 @@ def timed(
 
 # %% ../../nbs/09_experiments.ipynb #9b10a003
 class Progress:
-    "Units of work done in a chain, counted in a file that whoever waits can read, on this machine or another."
+    "Units of work done in a chain, counted in a file that whoever waits can read, here or elsewhere."
     def __init__(self,
         path,    # of the file
         weight=1 # units of one `update`, where a trainer shows its steps on this in place of a bar
@@ -284,7 +287,7 @@ def start_worker(
 @contextmanager
 def pool(
     cfg,         # `corea.core.Config`
-    cluster=None # address or scheduler file of a Dask cluster whose workers see this folder; none: processes here
+    cluster=None # address or scheduler file of Dask, whose workers see this folder; none: processes here
 ): # a context manager: an executor of `concurrent.futures`
     "Where chains run."
     if cluster is None:
@@ -295,7 +298,8 @@ def pool(
     from distributed import Client
     try: client = Client(scheduler_file=cluster) if Path(cluster).is_file() else Client(cluster, timeout=30)
     except (OSError, ValueError) as e:
-        raise CoreaError(f"no Dask scheduler at {cluster} ({e}): start `dask scheduler` and its workers") from e
+        raise CoreaError(f"no Dask scheduler at {cluster} ({e}): "
+                         "start `dask scheduler` and its workers") from e
     with client:
         client.run(start_worker)
         yield client.get_executor(pure=False)
@@ -323,7 +327,8 @@ def run_chain(
                 path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
         else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
         tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
-        counts = dict(tokenizer=find_model(cfg.slm, weights=False)) if is_recorded(path) else {}   # one unit for both models
+        # one unit for both models
+        counts = dict(tokenizer=find_model(cfg.slm, weights=False)) if is_recorded(path) else {}
         with closing(LazyEngine(own, str(path), llm=name == "llm", **counts)) as engine:
             with clock("ask"): ask_all(own, engine, name, answers, tick)
             if method == "rlvr":
@@ -438,15 +443,17 @@ def identity(
     name="" # of a chain; of the whole run if empty
 ) -> str: # 16 hex characters; the same name, configuration, weights and data give the same records
     "A digest of what decides the records."
-    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}   # an unknown name is told before any work
+    # an unknown name is told before any work
+    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}
     own = {n: config_for(cfg, n) for n in ([name] if name else [n for n, *_ in chains(cfg)])}
-    start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items() if n != "llm"
-             or not cfg.llm_server}
+    start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items()
+             if n != "llm" or not cfg.llm_server}
     if is_recorded(cfg.llm): start.add(cfg.slm)     # whose tokenizer counts what the large one said
     cfg, left_out = ((own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name
                      else (cfg, ()))
     settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
-    settings |= dict(datasets=list(map(set_name, cfg.datasets)), train_set=set_name(cfg.train_set))      # the revision tells files apart
+    # the revision tells files apart
+    settings |= dict(datasets=list(map(set_name, cfg.datasets)), train_set=set_name(cfg.train_set))
     revisions = {set_name(d): r for d, r in revisions.items()}
     return digest([name, settings, {m: weights_of(m) for m in start}, revisions])
 
@@ -516,13 +523,15 @@ def run(
     check_run(cfg)
     root, out = run_folder(cfg), Path(out or FIGURES/cfg.profile/"records")
     if not cluster: fit(cfg, cards())
-    kept = out if settled(out) in (None, root.name) else root/"records"     # another's whole records stay until these are whole
+    # another's whole records stay until these are whole
+    kept = out if settled(out) in (None, root.name) else root/"records"
     questions = how_many(cfg)
     for split, sets in questions.items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
     prepare(cfg)
     had, failed, over = reusable(cfg, reuse), {}, threading.Event()
-    done = {name: told for name, (_, told) in reusable(cfg, [kept]).items()}     # what is gathered stays listed while it is gathered again
+    # what is gathered stays listed while it is gathered again
+    done = {name: told for name, (_, told) in reusable(cfg, [kept]).items()}
     todo = [c for c in chains(cfg) if c[0] not in had]
     bar = tqdm(total=work_of(cfg, {name for name, *_ in todo}), unit="answer", desc=cfg.profile,
                unit_scale=True, smoothing=0.05,
@@ -556,10 +565,10 @@ def run(
             watching.join()
         if failed:
             name, error = next(iter(failed.items()))
-            raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. The rest "
-                             "is done and kept; "
-                             "run again to go on") from error
-        if not (root/"run.json").exists():      # where it ran and for how long is settled when it is first whole
+            raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. "
+                             "The rest is done and kept; run again to go on") from error
+        # where it ran and for how long is settled when it is first whole
+        if not (root/"run.json").exists():
             before = sum(s for _, told in had.values() for s in told["seconds"].values()) / cfg.workers
             seconds = round(json.loads((root/"seconds.json").read_text())["run"] + before)
             stages = total_seconds(told["seconds"] for told in done.values())

@@ -183,7 +183,8 @@ def snapshots(
         if "base" not in st.records.steps: continue
         f = pd.concat([st.records.steps[m] for m in ("base", model) if m in st.records.steps])
         if (final := st.records.cells.get((model, "test", d))) is not None:
-            f = (pd.concat([f, final[final.question_id.isin(f.question_id.unique())].assign(step=st.cfg.steps)]))
+            f = pd.concat([
+                f, final[final.question_id.isin(f.question_id.unique())].assign(step=st.cfg.steps)])
         out[seed] = {int(k): g for k, g in f.groupby("step")}
     return out
 

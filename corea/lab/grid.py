@@ -94,7 +94,7 @@ def training(
 def weight(
     model, end="" # of a completion, as in `completions`
 ) -> int: # units
-    "What a completion counts for the progress bar: what is learnt from is read once more, and the LLM is slow."
+    "What a completion counts for the progress bar: what is learnt from is read again, and the LLM is slow."
     return (3 if model == "llm" else 1) * (2 if end == "rollouts" else 1)
 
 def work_of(

@@ -68,7 +68,9 @@ def tokens(
     return f.assign(prompt=f.completions * prompt, completion=f.completions * completion)
 
 # %% ../../nbs/08g_plan.ipynb #295636e3
-SHAPES = {    # hub id -> hidden, layers, heads, key-value heads, feed-forward, vocabulary, tied embeddings (their config.json)
+# hub id -> hidden, layers, heads, key-value heads, feed-forward, vocabulary, tied embeddings
+# (their config.json)
+SHAPES = {
     "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 14, 2, 4864, 151936, True),
     "Qwen/Qwen2.5-1.5B-Instruct": (1536, 28, 12, 2, 8960, 151936, True),
     "Qwen/Qwen2.5-3B-Instruct": (2048, 36, 16, 2, 11008, 151936, True),
@@ -86,7 +88,7 @@ class Shape:
     feed_forward: int
     kv: int             # values kept for each token in one layer: keys and values, of all key-value heads
     vocab: int
-    linear: int         # inputs and outputs of all linear layers in the blocks, summed: what a rank of LoRA costs
+    linear: int         # inputs plus outputs of all linear layers in the blocks: what a rank of LoRA costs
 
 # %% ../../nbs/08g_plan.ipynb #08a00015
 @lru_cache
@@ -116,7 +118,8 @@ def shape(
                  sum(m.in_features + m.out_features for m in inside))
 
 # %% ../../nbs/08g_plan.ipynb #08a00018
-RUNTIME = {"cpu": 0.6, "cuda": 1.5}    # GB that the libraries hold before there is any model (measured on CPU; CUDA's context and kernels)
+# GB that the libraries hold before there is any model (measured on CPU; CUDA's context and kernels)
+RUNTIME = {"cpu": 0.6, "cuda": 1.5}
 
 def memory(
     cfg,         # `corea.core.Config` of the training
@@ -125,20 +128,26 @@ def memory(
 ) -> pd.Series: # part -> GB of one process
     "Peak memory of one training process, by part."
     s, cuda, rows = shape(cfg.slm), cfg.device == "cuda", cut_batch(cfg).rows
-    length, width = prompt + cfg.max_completion, 2 if cuda else 4      # bytes of an activation: bf16 under autocast, or float32
+    # bytes of an activation: bf16 under autocast, or float32
+    length, width = prompt + cfg.max_completion, 2 if cuda else 4
     shards = cfg.processes if cfg.sharding != "none" else 1
     trained = cfg.lora * s.linear if cfg.lora else s.parameters
-    inner = 20 * s.hidden + 4.5 * s.feed_forward            # values that one layer keeps for a token (measured on CPU)
-    kept = s.layers * s.hidden + inner if cuda and not cfg.share_prompts else s.layers * inner    # the first: checkpointed
+    # values that one layer keeps for a token (measured on CPU)
+    inner = 20 * s.hidden + 4.5 * s.feed_forward
+    # the first: checkpointed
+    kept = s.layers * s.hidden + inner if cuda and not cfg.share_prompts else s.layers * inner
     grown = cfg.questions_per_step * cfg.rollouts // cfg.processes      # completions written together
-    frozen = s.parameters if cfg.lora and cuda else 0                                   # under adapters the model itself stays in 16 bits
-    cast = 2 * (s.parameters - frozen) / (s.layers if shards > 1 else 1) if cuda else 0 # 16-bit copies that autocast makes
+    # under adapters the model itself stays in 16 bits
+    frozen = s.parameters if cfg.lora and cuda else 0
+    # 16-bit copies that autocast makes
+    cast = 2 * (s.parameters - frozen) / (s.layers if shards > 1 else 1) if cuda else 0
     parts = dict(
         weights=(4 * (s.parameters - frozen) + 2 * frozen) / shards + cast,
         reference=4 * s.parameters / shards if cfg.kl and not cfg.lora else 0,
-        gradients=4 * trained / shards, optimizer=8 * trained / shards, activations=rows * length * kept
-        * width,
-        logits=rows * cfg.max_completion * s.vocab * 9 * width,         # scores, their softmax, the entropy and its gradient
+        gradients=4 * trained / shards, optimizer=8 * trained / shards,
+        activations=rows * length * kept * width,
+        # scores, their softmax, the entropy and its gradient
+        logits=rows * cfg.max_completion * s.vocab * 9 * width,
         kv_cache=grown * length * s.kv * s.layers * width if cfg.rollouts_by == "transformers" else 0)
     parts = pd.Series(parts) / 1e9
     # activations and logits are gone before the next rollouts grow their cache
@@ -159,9 +168,8 @@ def trainings(
 # %% ../../nbs/08g_plan.ipynb #4c796ec3
 CARDS = pd.DataFrame([     # memory, bandwidth and dense bf16 arithmetic as their maker states them
     ("L4", 24, 0.30, 121, math.nan, math.nan), ("A100-80GB", 80, 2.04, 312, 1.10, 1.50),
-                      ("H100-80GB", 80, 3.35, 989, 2.50, 3.50),
-    ("H200", 141, 4.80, 989, 3.50, 4.50)], columns=["card", "gb", "tb_s", "tflops", "low",
-                                                    "high"]).set_index("card")
+    ("H100-80GB", 80, 3.35, 989, 2.50, 3.50), ("H200", 141, 4.80, 989, 3.50, 4.50)],
+    columns=["card", "gb", "tb_s", "tflops", "low", "high"]).set_index("card")
 PRICES = "dollars an hour at specialised providers, May 2026 (mercatus-ai.com/blog/cloud-gpu-pricing)"
 REACHED = dict(bandwidth=0.5, arithmetic=0.35)
 TOGETHER = 256      # completions that vLLM writes at once
@@ -177,7 +185,7 @@ def writing(
 
 def hours(
     cfg # `corea.core.Config`
-) -> pd.DataFrame: # card -> hours on each of `cfg.processes` cards of writing, learning and both, and the price of all, low and high
+) -> pd.DataFrame: # card -> hours each one writes, learns, both; price of all `cfg.processes`, low and high
     "How long a profile keeps its cards busy."
     t, out = tokens(cfg), {}
     for name, card in CARDS.iterrows():
@@ -187,7 +195,8 @@ def hours(
             length = (f.prompt.sum() + f.completion.sum() / 2) / f.completions.sum()
             write += f.completion.sum() / writing(s, card, length)
             taught = f[f.end == "rollouts"][["prompt", "completion"]].sum().sum()
-            learn += 12 * s.parameters * taught / (card.tflops * 1e12 * REACHED["arithmetic"])   # forward, again, backward, reference
+            # forward, again, backward, reference
+            learn += 12 * s.parameters * taught / (card.tflops * 1e12 * REACHED["arithmetic"])
         write, learn = (x / 3600 / cfg.processes for x in (write, learn))
         out[name] = dict(writing=write, learning=learn, hours=write + learn,
                          low=(write + learn) * cfg.processes * card.low,
@@ -205,7 +214,8 @@ def disk(
                   for name, method, _ in chains(cfg))
     kept = (trained * (1 + len(cfg.snapshots)) * s.parameters
             + sum(shape(c.slm).parameters for who, c in trainable.items() if who == "llm"))
-    going = max(16 * shape(c.slm).parameters for c in trainable.values())     # weights, optimizer, and one more while the next is written
+    # weights, optimizer, and one more while the next is written
+    going = max(16 * shape(c.slm).parameters for c in trainable.values())
     return pd.Series(dict(download=2 * sum(x.parameters for x in hub.values()), models=4 * kept,
                           checkpoints=2 * going,
                           answers=completions(cfg).completions.sum() * 700

@@ -100,7 +100,8 @@ def learn(
 ): # a function of answers of the SLM that gives what is `Known` of them
     "Learn from calibration questions who will be right, and for how much."
     if not len(f) or len(f) != len(llm):
-        raise CoreaError(f"{len(f)} answers of the SLM but {len(llm)} of the LLM: pair them by question first")
+        raise CoreaError(f"{len(f)} answers of the SLM but {len(llm)} of the LLM: "
+                         "pair them by question first")
     x, cost = known_of(f), price.llm(llm.prompt_tokens, llm.completion_tokens).to_numpy()
     small, large = (logistic(x, a.correct.to_numpy()) for a in (f, llm))
     size, *_ = np.linalg.lstsq(np.c_[x, np.ones(len(x))], cost, rcond=None)

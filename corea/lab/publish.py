@@ -19,14 +19,16 @@ from .tables import UNITS, markdown, number
 # %% ../../nbs/09g_publish.ipynb #b70a0009
 def private_sets(
     cfg # a `Config`
-) -> set: # of names; `CoreaError` for a set that is not known here, since nobody can say whether it is private
+) -> set: # of names; `CoreaError` for one not known here, since nobody can say whether it is private
     "The sets of a run whose text may not be shown."
     closed = lambda s: getattr(s, "private", False) or getattr(s, "gated", False)
     return {d for d in (*cfg.datasets, cfg.train_set) if closed(find_dataset(d))}
 
 # %% ../../nbs/09g_publish.ipynb #b70a000c
-HIDDEN = re.compile(r"\bhf_\w{20,}|\bsk-[\w-]{20,}|\bgh[a-z]_\w{20,}|\bAKIA[0-9A-Z]{16}"                         # keys
-                    r"|(?<![\w.:/~])/(?:home|root|Users|tmp|var|opt|mnt|srv|data|scratch|work\w*)/[\w.-]+|\b[A-Z]:\\\w") # paths
+# keys, then paths
+HIDDEN = re.compile(r"\bhf_\w{20,}|\bsk-[\w-]{20,}|\bgh[a-z]_\w{20,}|\bAKIA[0-9A-Z]{16}"
+                    r"|(?<![\w.:/~])/(?:home|root|Users|tmp|var|opt|mnt|srv|data|scratch|work\w*)/[\w.-]+"
+                    r"|\b[A-Z]:\\\w")
 
 def public(
     value # anything JSON can say
@@ -147,8 +149,8 @@ def replaced(
     "Write a folder anew, whole or not at all, and only if nothing in it may not be shown."
     folder = Path(folder)
     card = folder/"README.md"
-    if folder.exists() and any(folder.iterdir()) and not (card.exists()
-                                                          and "\n- corea\n" in card.read_text(encoding="utf-8")):
+    if folder.exists() and any(folder.iterdir()) and not (
+            card.exists() and "\n- corea\n" in card.read_text(encoding="utf-8")):
         raise CoreaError(f"{folder} holds something else than an earlier dry run: name another folder")
     tmp = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(tmp, ignore_errors=True)
@@ -164,7 +166,8 @@ def replaced(
 
 # %% ../../nbs/09g_publish.ipynb #b70a0018
 def write_records(
-    st, source, folder, repo # a `Study`, the folder of its records, an empty folder, the data set's repository
+    st, source,  # a `Study`, the folder of its records
+    folder, repo # an empty folder, the data set's repository
 ) -> None:
     "The records as a data set."
     rows, private, cfg = {}, private_sets(st.cfg), st.cfg
@@ -193,13 +196,14 @@ CASCADE = dict(tau="τ", vs_llm="Pass@1 against the LLM, points", cost_change="c
 
 def standing(
     st, name # a `Study`, the name of a small model in the records
-) -> tuple: # (`System` that goes by its stated confidence, place of its seed); `CoreaError` for any other name
+) -> tuple: # (`System` going by its stated confidence, place of its seed); `CoreaError` for another name
     "Where the measurements of a model are."
     seeds = lambda s: [model for _, model in st.records.seeds(s.method)]
     found = {model: (s, i) for s in reversed(SYSTEMS) if s.source == "confidence"
              for i, model in enumerate(seeds(s))}
     if name not in found:
-        raise CoreaError(f"no small model {name!r} in these records: choose one of {', '.join(sorted(found))}")
+        raise CoreaError(f"no small model {name!r} in these records: "
+                         f"choose one of {', '.join(sorted(found))}")
     return found[name]
 
 def scores(
@@ -310,12 +314,11 @@ def model_card(
     def result(r):
         d = find_dataset(r.dataset)
         hub = getattr(d, "hub", "")
-        return EvalResult(task_type="text-generation", dataset_type=hub if hub and "://" not in hub
-                          else d.name, dataset_name=d.name, dataset_split="test", dataset_revision=d.revision,
-                          metric_type=dict(slm_pass1="accuracy").get(r.metric, r.metric),
-                          metric_value=round(r.value, 4),
-                          metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} "
-                          f"to {r.ci_high:.3f}")
+        return EvalResult(
+            task_type="text-generation", dataset_type=hub if hub and "://" not in hub else d.name,
+            dataset_name=d.name, dataset_split="test", dataset_revision=d.revision,
+            metric_type=dict(slm_pass1="accuracy").get(r.metric, r.metric), metric_value=round(r.value, 4),
+            metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} to {r.ci_high:.3f}")
     wanted = f[f.metric.isin(list(ALONE)) & (f.dataset != "") & f.value.notna()]
     source = getattr(find_dataset(cfg.train_set), "hub", "")
     data = ModelCardData(
@@ -342,7 +345,8 @@ below: [{repo}-records](https://huggingface.co/datasets/{repo}-records).
 
 ## How good it is
 
-{markdown(score_table(f, ALONE), f"Its own answers: {cfg.samples} to each test question, temperature {cfg.eval_temperature}; 95 % interval over questions")}
+{markdown(score_table(f, ALONE), f"Its own answers: {cfg.samples} to each test question, temperature "
+          f"{cfg.eval_temperature}; 95 % interval over questions")}
 {markdown(score_table(f, CASCADE), "In front of the LLM, τ from the calibration split")}
 *Split at random*: questions divided between this model and the LLM beforehand, at the same cost. A τ above 1 asks the LLM always.
 
@@ -366,7 +370,8 @@ below: [{repo}-records](https://huggingface.co/datasets/{repo}-records).
 ## Training
 
 {markdown(settings(cfg), "The configuration of the run, beside the paper's")}
-Commit {p.get("commit") or "unknown"}{" with changes" if p.get("dirty") else ""}; Python {p.get("python", "unknown")}; {made or "versions unknown"}.
+Commit {p.get("commit") or "unknown"}{" with changes" if p.get("dirty") else ""}; Python {
+    p.get("python", "unknown")}; {made or "versions unknown"}.
 
 {cited()}""")
 
@@ -426,7 +431,7 @@ def push(
     out=None,         # folder of the dry run; artifacts/<profile>/hub by default
     upload=False,     # False writes the folders and sends nothing
     n_boot=1000       # bootstrap replicates of the intervals
-) -> dict: # records, model -> folder, or address once sent; the model is None if its weights are not on this disk
+) -> dict: # records, model -> folder, or address once sent; model is None if its weights are not on disk
     "Write a model and the records of its run with their cards, and send them if asked to."
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,80}", repo):
         raise CoreaError(f"{repo!r} is no repository: give owner/name")
@@ -434,7 +439,8 @@ def push(
     if upload and repo == PLACE:
         raise CoreaError(f"{repo} only stands for a repository: name your own, as owner/name")
     if upload and not token:
-        raise CoreaError("HF_TOKEN is not set: make a token with the right to write on the hub, and export it")
+        raise CoreaError("HF_TOKEN is not set: "
+                         "make a token with the right to write on the hub, and export it")
     source, out = FIGURES/profile/"records", Path(out or ARTIFACTS/profile/"hub")
     st = study(load_records(source, profile), n_boot)
     name = (name or next((m for method in ("l1", *st.cfg.methods) for _, m in st.records.seeds(method)),

@@ -21,7 +21,7 @@ from .grid import chains, config_for
 class System(NamedTuple):
     "One row of the tables."
     name: str
-    kind: str   # standalone, collaborative, ours, reward (of Table 3 only), target (of a table of our own only) or reference
+    kind: str   # standalone, collaborative, ours, reward (Table 3 only), target (our own tables) or reference
     method: str # whose answers come first: base, rlvr, brier, l1, ... or llm
     source: str # column of the records with the confidence; empty if it stands alone
 
@@ -99,7 +99,7 @@ def paper_set(
 
 def sets_arranged(
     cfg # a `Config`
-) -> Config: # its data sets by group, then as the paper has them, then by name; `CoreaError` for an unknown group
+) -> Config: # its data sets by group, in the paper's order, then by name; `CoreaError` for an unknown group
     "The same configuration, in whichever order its data sets were listed."
     def place(d):
         domain, paper = find_dataset(d).domain, paper_set(d)
@@ -212,7 +212,8 @@ def config_of(
     "The configuration that some records were made with."
     known = {f.name for f in dataclasses.fields(Config)} - {"profile"}
     said = {k: v for k, v in thawed(run["config"]).items() if k in known}
-    said |= dict(datasets=tuple(map(set_name, said["datasets"])), train_set=set_name(said["train_set"]))    # as the records name them
+    # as the records name them
+    said |= dict(datasets=tuple(map(set_name, said["datasets"])), train_set=set_name(said["train_set"]))
     return load_profile(run["profile"], **said)
 
 # %% ../../nbs/09a_records.ipynb #2ad4eaaa
@@ -221,7 +222,7 @@ class Records:
     "What a run left."
     run: dict     # run.json
     cfg: Config   # the configuration it ran with, as from `sets_arranged`
-    cells: dict   # (model, split, data set) -> frame, rows of all models in the same order; models of `cfg` only
+    cells: dict   # (model, split, data set) -> frame, rows of all models in one order; models of `cfg` only
     steps: dict   # model -> frame with a `step` column
     train: dict   # model -> frame, one row per step of GRPO
     texts: dict = field(default_factory=dict)   # model -> frame of questions and whole answers
@@ -238,12 +239,12 @@ class Records:
 
     def variant(self,
         name # one of the configuration's
-    ) -> "Records": # in which its models have the plain names; of a variant of the same SLM the others are there too
+    ) -> "Records": # in which its models have the plain names; with the same SLM the others are there too
         "The records of a variant, as if it were a profile of its own."
         own, of = config_for(self.cfg, f"@{name}"), lambda model: model.replace(f"@{name}", "")
         def pick(table, model):     # the variant's last, in place of the plain ones
-            plain = {k: v for k, v in table.items() if model(k) == "llm" or own.slm == self.cfg.slm
-                     and "@" not in model(k)}
+            plain = {k: v for k, v in table.items()
+                     if model(k) == "llm" or own.slm == self.cfg.slm and "@" not in model(k)}
             return plain | {k: v for k, v in table.items() if f"@{name}" in model(k)}
         cells = {(of(m), *rest): f for (m, *rest), f in pick(self.cells, lambda k: k[0]).items()}
         steps, train = ({of(m): f for m, f in pick(t, lambda k: k).items()} for t in (self.steps, self.train))
@@ -266,16 +267,15 @@ def check_cells(
                                      "run the profile again")
                 k = min(n, questions.get(split, {}).get(d, n))
                 if f.question_id.nunique() != k or len(f) != k * cfg.samples:
-                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, not {k} "
-                                     f"questions x {cfg.samples}"
-                                     ": run the profile again")
+                    raise CoreaError(f"{folder}: {model} has {len(f)} {split} rows of {d}, "
+                                     f"not {k} questions x {cfg.samples}: run the profile again")
                 if not f[["question_id", "sample"]].equals(first[["question_id", "sample"]]):
-                    raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of "
-                                     f"{d}: run both again")
+                    raise CoreaError(f"{folder}: {model} and llm answer different {split} questions of {d}: "
+                                     "run both again")
 
 @dataclass(frozen=True)
 class ToldSet:
-    "A data set of which records tell and nobody else: the file that it was read from may be gone, or lie elsewhere."
+    "A data set that only records tell of: the file that it was read from may be gone, or lie elsewhere."
     name: str
     domain: str
     kind: str = "math"
@@ -309,7 +309,8 @@ def load_records(
         raise CoreaError(f"no records in {folder}: run the profile first (make results)")
     try: run = json.loads((folder/"run.json").read_text())
     except json.JSONDecodeError as e:
-        raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): delete it and run the profile again") from None
+        raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): "
+                         "delete it and run the profile again") from None
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
     introduce(config_of(run).datasets, folder)
@@ -338,5 +339,7 @@ def whole(
     try: r = load_records(folder, cfg.profile)
     except CoreaError: return False
     free = (*LAYOUT, "max_drop")        # of no effect on the records
-    said, wanted = (dataclasses.replace(c, **{k: getattr(cfg, k) for k in free}) for c in (config_of(r.run), cfg))
-    return said == wanted and r.run.get("data") == {set_name(d): find_dataset(d).revision for d in cfg.datasets}
+    said, wanted = (dataclasses.replace(c, **{k: getattr(cfg, k) for k in free})
+                    for c in (config_of(r.run), cfg))
+    return (said == wanted
+            and r.run.get("data") == {set_name(d): find_dataset(d).revision for d in cfg.datasets})

@@ -99,8 +99,8 @@ def sentence(
     if item == "bars":
         f, _ = table_bars(st)
         f = f[f.verdict != "not run"]
-        met = f.verdict.isin(["direction holds", "reproduced"]).groupby(f.system,
-                                                                        sort=False).agg(["sum", "size"])
+        met = (f.verdict.isin(["direction holds", "reproduced"])
+               .groupby(f.system, sort=False).agg(["sum", "size"]))
         return "Bars met: " + ", ".join(f"{n} {a} of {b}" for n, a, b in met.itertuples()) + "."
     if item in ("chord", "planes"):
         metric, test = ("vs_chord", "above") if item == "chord" else ("cost_change", "below")
@@ -110,8 +110,8 @@ def sentence(
         return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
             f"{n} {len(ds)} ({', '.join(ds) or 'none'})" for n, ds in clear.items()) + "."
     if item == "policies":
-        return ("Policies " + statement(st.policies()).splitlines()[0].removeprefix("- ").replace("Above",
-                                                                                                  "above", 1))
+        return ("Policies " + statement(st.policies()).splitlines()[0]
+                .removeprefix("- ").replace("Above", "above", 1))
     if item == "control":
         if not st.has("COREA-Control"): return "The control is not part of this profile."
         groups = [g for g in GROUPS if g in st.places]
@@ -119,8 +119,7 @@ def sentence(
         own, full = (estimate(measure(st, n, groups[0], "auroc"))["value"] - .5
                      for n in ("COREA-Control", "COREA"))
         failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC "
-                  "elsewhere is then no sign of"
-                  " a failed transfer." if d and own < full / 2 else "")
+                  "elsewhere is then no sign of a failed transfer." if d and own < full / 2 else "")
         return ("AUROC of L1 from the control base, and from the base installed on all families: "
                 + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in groups) + "." + failed)
     if not d and item in ("toys", "figure_02", "reliability", "histograms"):
@@ -129,30 +128,30 @@ def sentence(
         f = table_toys(st)[0]
         asked = [(f[c] == "LLM asked").sum() for c in f.columns[-2:]]
         return (f"Of the four, {asked[0]} go to the LLM at the paper's threshold, {asked[1]} "
-                "at the calibrated "
-                "one.")
+                "at the calibrated one.")
     if item == "table_01":
-        return "At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by " + "; ".join(
-            f"{say('COREA', g, 'cost_change', '%')} and {say('COREA', g, 'vs_llm')} {GROUPS[g]}"
-                for g in GROUPS if g in st.places) + "."
+        return ("At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by "
+                + "; ".join(
+                    f"{say('COREA', g, 'cost_change', '%')} and {say('COREA', g, 'vs_llm')} {GROUPS[g]}"
+                    for g in GROUPS if g in st.places) + ".")
     if item == "table_02":
         l1, rlvr = ([say(n, "all", m, "") for m in ("ece", "auroc")] for n in ("COREA", "RLVR-SLM-Verb"))
         groups = [g for g in GROUPS if g in st.places]
         ranks = "; ".join(f"{n} " + ", ".join(say(n, g, "auroc", "") for g in groups)
                           for n in ("COREA", "Router+RLVR-SLM", "RLVR-SLM-Expected") if st.has(n))
-        return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} "
-                f"and {rlvr[1]}. AUROC "
-                f"{', '.join(GROUPS[g] for g in groups)}, beside two that were never paid for a confidence "
-                "(the router sees the question "
-                f"only): {ranks}.")
+        return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and "
+                f"{rlvr[1]}. AUROC {', '.join(GROUPS[g] for g in groups)}, beside two that were never paid "
+                f"for a confidence (the router sees the question only): {ranks}.")
     if item in ("table_03", "table_12", "table_13", "targets"):
         known = REWARDS | {s.name: s.name for s in SYSTEMS if s.kind == "target" and item == "targets"}
         ran = [n for n in known if st.has(n)]
         value = lambda n, m: estimate(measure(st, n, "all", m))["value"]
         defined = [n for n in ran if np.isfinite([value(n, m) for m in ("ece", "auroc")]).all()]
         best = {m: f(defined or ran, key=partial(value, m=m)) for m, f in (("ece", min), ("auroc", max))}
-        return f"Of {len(ran)} {'targets' if item == 'targets' else 'rewards'} that were trained, over all data sets: " + ", ".join(
-            f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})" for word, (m, n) in zip(("lowest", "highest"), best.items())) + "."
+        return (f"Of {len(ran)} {'targets' if item == 'targets' else 'rewards'} that were trained, "
+                "over all data sets: " + ", ".join(
+                    f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})"
+                    for word, (m, n) in zip(("lowest", "highest"), best.items())) + ".")
     if item in ("table_04", "table_14", "table_15"):
         return "AUROC over all data sets, by rollouts: " + ", ".join(
             f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}"
@@ -170,9 +169,8 @@ def sentence(
         if not d: return ""     # the table says so
         cost, *gaps = (say("COREA", d, "cost_change", "%"),
                        *(say("COREA", d, f"vs_{k}") for k in ("llm", "chord", "random")))
-        return (f"On `{d}`, COREA at the calibrated threshold: cost {cost}, Pass@1 "
-                f"{gaps[0]} against the LLM, "
-                f"{gaps[1]} against the chord, {gaps[2]} against random deferral.")
+        return (f"On `{d}`, COREA at the calibrated threshold: cost {cost}, Pass@1 {gaps[0]} "
+                f"against the LLM, {gaps[1]} against the chord, {gaps[2]} against random deferral.")
     if item == "figure_02":
         chord, coin = (say("COREA", d, f"vs_{k}") for k in ("chord", "random"))
         return (f"At the calibrated threshold COREA lies {chord} from the chord and {coin} "
@@ -187,14 +185,12 @@ def sentence(
         return (f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its "
                 "expected confidence.")
     if item == "histograms":
-        top = pooled(st, "l1",
-                     "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
+        top = pooled(st, "l1", "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
         if top.empty: return "In domain, L1 states no confidence."
         values = " and ".join(number(v) for v in top.index)
         return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up "
-                f"{number(100 * top.sum(), 0)} % of its "
-                "statements (L1 pays best the median of a group's share of right answers, "
-                "which lies on a grid).")
+                f"{number(100 * top.sum(), 0)} % of its statements (L1 pays best the median of a group's "
+                "share of right answers, which lies on a grid).")
     return ""
 
 # %% ../../nbs/09f_report.ipynb #be2f6634

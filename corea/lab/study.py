@@ -25,7 +25,7 @@ from .walk import blocks, gaps, losses, shared, stated, walked
 def costs(
     slm, llm,      # answers to the same questions, row by row
     source, price  # column with the confidence; `corea.cascade.Price`
-) -> tuple: # four (n,): the SLM's answer, the LLM's, what the confidence costs beside them, what a deferral spares
+) -> tuple: # four (n,): the SLM's answer, the LLM's, what the confidence costs, what a deferral spares
     "What a question may cost; the router is asked before the SLM, and passes over it where it defers."
     own, large = (price.slm(slm.prompt_tokens, slm.completion_tokens),
                   price.llm(llm.prompt_tokens, llm.completion_tokens))
@@ -36,8 +36,8 @@ def cascade_frame(
     slm, llm,     # answers to the same questions, row by row
     source, tau,  # column with the confidence, threshold
     price,        # `corea.cascade.Price`
-) -> pd.DataFrame: # question_id, sample, correct, deferred, slm_cost, llm_cost, cost, tau, slm_correct, slm_alone
-    "What a cascade answers and costs."
+) -> pd.DataFrame: # question_id, sample, correct, deferred, slm_cost, llm_cost, cost, tau, and the SLM's own
+    "What a cascade answers and costs; slm_correct and slm_alone, its cost, are of the SLM alone."
     d = np.asarray(defer(slm[source].to_numpy(), tau))
     own, large, asked, spared = costs(slm, llm, source, price)
     f = slm[["question_id", "sample"]].assign(
@@ -108,7 +108,7 @@ RULES = ("paper", "calibrated")
 # %% ../../nbs/09b_study.ipynb #a7bbda13
 def systems(
     records # as from `load_records`
-) -> dict: # (system, rule, training seed, data set) -> frame as from `cascade_frame`; rule is alone, paper or calibrated
+) -> dict: # (system, rule, seed, data set) -> frame as from `cascade_frame`; rule: alone, paper or calibrated
     "Every system on every test question, at both thresholds."
     cfg, out = records.cfg, {}
     price = Price(cfg.slm_size, cfg.llm_size)
@@ -170,7 +170,7 @@ class Study:
                 self.memo["variant", v] = study(self.records.variant(v), self.n_boot)
         return {v: self.memo["variant", v] for v in wanted}
 
-    def policies(self) -> dict: # family -> policy -> (1 + replicates, budgets), as from `corea.lab.together.compare`
+    def policies(self) -> dict: # family -> policy -> (1 + replicates, budgets), as from `compare`
         "Every policy of `08d_together` over the two-model chord."
         if "policies" not in self.memo:
             self.memo["policies"] = compare(self.records.folder, self.cfg,
@@ -191,7 +191,8 @@ def study(
 LINEAR = dict(pass1="correct", slm_cost="slm_cost", llm_cost="llm_cost", cost="cost",
               llm_share="deferred", tau="tau", slm_pass1="slm_correct", slm_alone="slm_alone")
 PAIRED = ("benefit_auroc", "gain_chord")    # signals that look at the LLM's answers too
-SUMS = dict(ece=gaps, ece_15=partial(gaps, bins=15), brier=losses, output_ratio=stated) # signals that are made of sums, by what they sum
+# signals that are made of sums, by what they sum
+SUMS = dict(ece=gaps, ece_15=partial(gaps, bins=15), brier=losses, output_ratio=stated)
 
 # %% ../../nbs/09b_study.ipynb #b32c1997
 SIGNALS = dict(ece=ece, ece_15=partial(ece, bins=15), ece_mass=partial(ece, scheme="mass"), brier=brier,
@@ -215,7 +216,8 @@ def averages(
 ) -> dict: # (system, metric, rule) -> (1 + n_boot, seeds)
     "All that is made of sums over questions, of every system: one matrix product."
     w, sums, seeds, place = draws(st, dataset), {}, {}, {}
-    def ask(key, x): # the rows of the product that a seed's metric is made of; the same column is not summed twice
+    # the rows of the product that a seed's metric is made of; the same column is not summed twice
+    def ask(key, x):
         x = np.asarray(x, float).reshape(w.shape[1], st.cfg.samples, -1).mean(1).T
         seeds.setdefault(key, []).append(tuple(place.setdefault(c.tobytes(), len(place)) for c in x))
     for (name, rule, seed, d), f in st.frames.items():
@@ -281,8 +283,9 @@ COMPARISONS = ("vs_random", "vs_chord", "vs_own_chord", "ibc_lift")
 
 # %% ../../nbs/09b_study.ipynb #fbcf6424
 def measure(
-    st, name, where,          # a `Study`, a system, a data set or group ("all" is a group too)
-    metric, rule="calibrated" # one of LINEAR, SIGNALS, PAIRED, COMPARISONS, vs_llm, cost_change; one of `RULES`
+    st, name, where,  # a `Study`, a system, a data set or group ("all" is a group too)
+    metric,           # one of LINEAR, SIGNALS, PAIRED, COMPARISONS, vs_llm, cost_change
+    rule="calibrated" # one of `RULES`
 ) -> np.ndarray: # (1 + n_boot, seeds), as shares; costs in tokens
     "Any number of the report, with its replicates."
     if not NAMED[name].source or metric in (*SIGNALS, *PAIRED): rule = "alone"
@@ -294,10 +297,12 @@ def measure(
     elif metric == "cost_change": out = get("cost", name) / get("cost", LLM) - 1
     elif where not in st.cfg.datasets:
         parts = {d: measure(st, name, d, metric, rule) for d in st.places[where]}
-        same = ("pooled", *map(id, parts.values())) # systems that share a model share some of these, and what is made of them
+        # systems that share a model share some of these, and what is made of them
+        same = ("pooled", *map(id, parts.values()))
         if same not in st.memo:
             n = {d: draws(st, d).shape[1] for d in parts}
-            st.memo[same] = sum(n[d] * x for d, x in parts.items()) / sum(n.values()), parts    # kept, so that no other takes their id
+            # kept, so that no other takes their id
+            st.memo[same] = sum(n[d] * x for d, x in parts.items()) / sum(n.values()), parts
         out, _ = st.memo[same]
     elif metric in COMPARISONS: out = comparison(get, name, metric)
     else:
@@ -342,7 +347,8 @@ def ends(
         each = [x.T if x.shape[1] == 1 else np.vstack([x.T, x.mean(1)]) for x in new.values()]
         x, last = np.vstack(each), np.cumsum([len(e) for e in each])[:-1]
         estimates = np.stack([x[:, 0], *interval(x[:, 0], x[:, 1:].T)], -1)
-        st.memo |= {("ends", k): (e, x) for (k, x), e in zip(new.items(), np.split(estimates, last))}  # x is kept, so that no other takes its id
+        # x is kept, so that no other takes its id
+        st.memo |= {("ends", k): (e, x) for (k, x), e in zip(new.items(), np.split(estimates, last))}
     return [st.memo["ends", id(x)][0] for x in found]
 
 def rows_of(
@@ -377,7 +383,8 @@ def metrics_table(
 ) -> pd.DataFrame: # system, dataset, group, metric, value, ci_low, ci_high, n, seed
     "Every metric of every system, tidy."
     asked = [(s, *where) for s in SYSTEMS if st.has(s.name) for where in places_of(st)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool: # numpy and the walk leave the interpreter to others while they count
+    # numpy and the walk leave the interpreter to others while they count
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda d: gather(st, d), st.cfg.datasets))
         rows = [row for part in pool.map(lambda a: rows_of(st, *a), asked) for row in part]
     return pd.DataFrame(rows,

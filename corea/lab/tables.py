@@ -128,7 +128,8 @@ def grid(
     return pd.DataFrame(rows), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 # %% ../../nbs/09c_tables.ipynb #4dd9165e
-# beside AUROC, wherever it stands: does the confidence find the questions that the LLM gets right and the SLM wrong, and what is that worth?
+# beside AUROC, wherever it stands: does the confidence find the questions that the LLM gets right and the
+# SLM wrong, and what is that worth?
 BENEFIT = (("benefit_auroc", "", "benefit-AUROC ↑"), ("gain_chord", "", "gain over chord ↑"))
 
 def who_stands_in(
@@ -204,7 +205,7 @@ NO_HALF = "no data set of this run belongs to this half of the paper's"
 def halves(
     st # a `Study`
 ) -> list: # of two dicts, a data set of ours -> the paper's
-    "The data sets of Tables 12 and 14, and of 13 and 15; those without a counterpart go by whether they are mathematics."
+    "The data sets of Tables 12 and 14, and of 13 and 15; others go by whether they are mathematics."
     found, apart = {d: p for p, d in stand_ins(st.cfg).items()}, sets_apart(st.cfg)
     first = {d: p for d, p in found.items() if p in PAPER_SETS[:3]}
     rest = {d: p for d, p in found.items() if d not in first}

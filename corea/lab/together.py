@@ -105,7 +105,8 @@ def length(
 
 # %% ../../nbs/08d_together.ipynb #19d8d6de
 def policies(
-    f, llm, price, # calibration answers of both, row by row, with the columns of a router among the SLM's; `corea.cascade.Price`
+    f, llm,        # calibration answers of both, row by row, with the columns of a router among the SLM's
+    price,         # `corea.cascade.Price`
     learnt={},     # name -> function as from `corea.lab.policies.learn`, learnt from whichever questions
     home=None      # a function learnt from one family's lengths alone
 ): # a function of such answers that gives name -> list of offers
@@ -148,7 +149,8 @@ def alone(
 
 def on_plane(
     calibration, test, # answers of each model, the cheapest first, row by row
-    costs, make,       # price of an answer of each model, functions of its tokens; as from `policies`, a function of the models' answers
+    costs,             # price of an answer of each model, functions of its tokens
+    make,              # as from `policies`, a function of the models' answers
     weights=None       # (..., n) of the test answers
 ) -> dict: # as from `on_budget`; `CoreaError` names the first row that does not pair
     "Policies on a plane of accuracy and cost."
@@ -165,13 +167,14 @@ def on_plane(
     return on_budget(old, new, make(*calibration), make(*test), weights)
 
 # %% ../../nbs/08d_together.ipynb #48ec183b
-TRIES, SHARES = BUDGETS[::5], BUDGETS[5:-1:5]  # quantiles tried for a first threshold; budgets, as shares of the way from the SLM to the LLM
+# quantiles tried for a first threshold; budgets, as shares of the way from the SLM to the LLM
+TRIES, SHARES = BUDGETS[::5], BUDGETS[5:-1:5]
 
 def on_budget(
-    old, new,      # (0 or 1, price) of each model alone, the cheapest first: of calibration and of test questions
+    old, new,      # (0 or 1, price) of each model alone, the cheapest first: of calibration and of test
     offers, ready, # name -> list of offers: of calibration and of test questions
     weights=None   # (..., n) of the test answers
-) -> dict: # name -> (..., budgets): accuracy over the mix of the models; a budget that is not spent counts as spent
+) -> dict: # name -> (..., budgets): accuracy over the mix of the models; a budget not spent counts as spent
     "Thresholds from the one, results on the other."
     (least, most), ends = ([x[1].mean() for x in (old[0], old[-1])],
                            [np.expand_dims(average(x[1], weights), -1) for x in (new[0], new[-1])])
@@ -183,7 +186,8 @@ def on_budget(
 
 # %% ../../nbs/08d_together.ipynb #05fd3f59
 def tiers(
-    small, price, size, # calibration answers of a smaller model; `corea.cascade.Price` of the others; the smaller one's size
+    small, price,       # calibration answers of a smaller model; `corea.cascade.Price` of the others
+    size,               # of the smaller model
     keep="confidence"   # column with the score of both
 ): # a function of answers of the smaller model, the SLM and the LLM that gives name -> list of offers
     "Each pair of models as a cascade, and all three."
@@ -209,7 +213,7 @@ def compare(
     folder, cfg, price,  # with the records of a run; its `corea.core.Config`; `corea.cascade.Price`
     n_boot=200,          # replicates
     method="l1",         # whose SLM
-    small=None           # variant of the configuration with a smaller SLM, for three tiers; None: the policies of two models
+    small=None           # variant of cfg with a smaller SLM, for three tiers; None: policies of two models
 ) -> dict: # family -> name -> (1 + n_boot, budgets): the value, then its replicates
     "All policies on all families."
     read = lambda model: read_answers(folder, model)
@@ -252,7 +256,8 @@ def statement(
         at = {k: [d for d, v in sides[name].items() if v == k] for k in ("above", "not clear", "below")}
         where = "every family" if len(at["above"]) == len(found) else "some" if at["above"] else "none"
         rest = "; ".join(f"{k} on {', '.join(ds)}" for k, ds in at.items() if k != "above" and ds)
-        lines[f"on {where}"].append(f"**{name}** ({mean[name]:+.1f}{f'; {rest}' if where != 'every family' else ''})")
+        lines[f"on {where}"].append(f"**{name}** ({mean[name]:+.1f}"
+                                    f"{f'; {rest}' if where != 'every family' else ''})")
     return "\n".join(f"- Above the chord {k}: {', '.join(v) or 'no policy'}." for k, v in lines.items())
 
 # %% ../../nbs/08d_together.ipynb #ccfd5f3a
@@ -261,14 +266,15 @@ def hinted(
     rows,     # question dicts, as for `corea.scores.asked`
     tokens,   # of the hint; 0 asks the SLM alone
     sampling=Sampling(), seed=0 # how both draw; same seed, same answers
-) -> pd.DataFrame: # as from `asked`, with hint, hint_prompt_tokens and hint_completion_tokens of the LLM; where it said all, no tokens of the SLM
-    "The LLM begins, the SLM goes on."
+) -> pd.DataFrame: # as from `asked`, with hint, hint_prompt_tokens and hint_completion_tokens of the LLM
+    "The LLM begins, the SLM goes on; where the LLM said all, the SLM spends no tokens."
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
         raise CoreaError(f"hint of {tokens!r} tokens: give a whole number from 0")
     questions = [r["question"] for r in rows]
     hints = ({c.index: c for c in llm.generate(questions, replace(sampling, max_tokens=tokens), seed=seed)}
              if tokens else {})
-    said = [hints[i].text.rstrip("\ufffd") if hints else "" for i in range(len(rows))]   # the cut may go through a character
+    # the cut may go through a character
+    said = [hints[i].text.rstrip("\ufffd") if hints else "" for i in range(len(rows))]
     told = {i for i, c in hints.items() if c.finish_reason == "stop"}
     left = [i for i in range(len(rows)) if i not in told]
     rest = slm.generate([questions[i] for i in left], sampling, seed=seed, begun=[said[i] for i in left])

@@ -21,9 +21,10 @@ SCALE = {"points": 100, "%": 100}
 TOLERANCE = {"points": 1.0, "%": 2.0, "families": 0.5, "": 0.02}   # of `reproduced`, by unit
 
 def verdict(
-    e, paper, unit,   # as from `estimate`; the paper's value, nan if it has none; "points", "%", "families" or ""
-    test, bound,      # as in `holds`
-    miniature         # True: the direction only
+    e, paper,    # as from `estimate`; the paper's value, nan if it has none
+    unit,        # "points", "%", "families" or ""
+    test, bound, # as in `holds`
+    miniature    # True: the direction only
 ) -> str: # reproduced, direction holds or not reproduced
     "The rule, applied."
     near = e["ci_low"] <= paper <= e["ci_high"] or abs(e["value"] - paper) <= TOLERANCE[unit]
@@ -32,7 +33,8 @@ def verdict(
 
 # %% ../../nbs/09d_verdicts.ipynb #7a93f820
 def holds(
-    e, test, bound # as from `estimate`; below, above, between, at most or at least; a number, or two for between
+    e, test, # as from `estimate`; below, above, between, at most or at least
+    bound    # a number, or two for between
 ) -> bool: # nan never holds
     "Does the claim's direction hold?"
     v, lo, hi = (e[k] for k in ("value", "ci_low", "ci_high"))
@@ -54,7 +56,7 @@ def lower_tau(
 # %% ../../nbs/09d_verdicts.ipynb #84e678b1
 def cheapest_range(
     st # a `Study`
-) -> np.ndarray: # (1 + n_boot, 1): share of the Pass@1 range from RLVR-SLM to LLM in which COREA is the cheapest
+) -> np.ndarray: # (1 + n_boot, 1): share of the Pass@1 range from RLVR-SLM to LLM in which COREA is cheapest
     "Where COREA is Pareto-optimal, in domain, among the collaborative systems, averaged over seeds."
     d, taus = home_set(st.cfg), np.arange(23) / 20
     names = [s.name for s in SYSTEMS if s.kind == "collaborative" and st.has(s.name)]
@@ -82,7 +84,7 @@ class Claim(NamedTuple):
     test: str
     bound: object
     unit: str = ""      # "points" and "%" are shown times 100
-    needs: str = ""     # id of a claim without which this one is empty: a cascade that always defers loses nothing
+    needs: str = ""     # id of a claim without which this one is empty: who always defers loses nothing
 
 def no_data_set(
     st, where # a `Study`, one of `GROUPS` or "all"
@@ -298,10 +300,11 @@ def as_it_is(
              for k, words, name in (("policy_corea", "COREA", "COREA"),
                                     ("found_gate", "a gate by question length, then deferral by expected "
                                      "gain (found on these records),", "length, gain"))]
-    return [Claim(f"{k}_{g}",
-                  f"COREA above {'the two-model chord' if k == 'chord' else 'random deferral at the same share'}, {GROUPS[g]}",
-                  paper_gap(st.numbers, PAPER_GROUPS[g], k),
-                  no_data_set(st, g) or measure(st, "COREA", g, f"vs_{k}"), g, "above", 0, "points")
+    return [Claim(
+        f"{k}_{g}",
+        f"COREA above {'the two-model chord' if k == 'chord' else 'random deferral at the same share'}, "
+        f"{GROUPS[g]}", paper_gap(st.numbers, PAPER_GROUPS[g], k),
+        no_data_set(st, g) or measure(st, "COREA", g, f"vs_{k}"), g, "above", 0, "points")
             for k, g in rows] + every
 
 def claims(
@@ -311,8 +314,8 @@ def claims(
     if not st.has("COREA", "RLVR-SLM"):
         raise CoreaError("the scoreboard needs the methods rlvr and l1: add both to the configuration")
     near = [c._replace(claim_id=f"{c.claim_id}:{name}", claim=f"{name}: {c.claim}", paper=np.nan,
-                       needs=c.needs and f"{c.needs}:{name}") for name in relatives(st)
-            for c in bars(st, name)]
+                       needs=c.needs and f"{c.needs}:{name}")
+            for name in relatives(st) for c in bars(st, name)]
     return (confidence_claims(st) + cascade_claims(st) + variant_claims(st) + absent_claims(st)
             + bars(st, "COREA") + as_it_is(st) + near)
 
@@ -330,7 +333,7 @@ SHOWN = {"points": (1, True), "%": (1, True), "families": (0, False)}   # decima
 # %% ../../nbs/09d_verdicts.ipynb #7428bb9e
 def scoreboard(
     st # a `Study`
-) -> pd.DataFrame: # claim_id, claim, paper, ours, ci_low, ci_high, n, seeds, verdict; then unit, seed_sd, rule
+) -> pd.DataFrame: # claim_id, claim, paper, ours, ci_low, ci_high, n, seeds, verdict; unit, seed_sd, rule
     "Every claim with its verdict."
     if "scoreboard" in st.memo: return st.memo["scoreboard"]
     rows, verdicts = [], {}
@@ -350,17 +353,18 @@ def scoreboard(
             rule += f"; needs {c.needs}"
             if verdicts.get(c.needs) == "not reproduced": said = "not reproduced"
         verdicts[c.claim_id] = said
-        rows.append(row | dict(ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule,
-                               verdict=said,
-                               seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
+        rows.append(row | dict(
+            ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule, verdict=said,
+            seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
     names = "claim_id claim paper ours ci_low ci_high n seeds verdict unit seed_sd rule".split()
     st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
     return st.memo["scoreboard"]
 
 # %% ../../nbs/09d_verdicts.ipynb #3473bd63
 def scoreboard_text(
-    frame, scale, # as from `scoreboard`; what stands for the paper's models, of which the direction alone is judged
-    own=None          # True: only our bars; False: only the paper's claims; None: both
+    frame,   # as from `scoreboard`
+    scale,   # what stands for the paper's models, of which the direction alone is judged
+    own=None # True: only our bars; False: only the paper's claims; None: both
 ) -> str: # Markdown
     "The scoreboard to read."
     head = f"verdict ({scale}: direction only)" if scale else "verdict"
