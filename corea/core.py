@@ -502,14 +502,13 @@ def check_table(
 ) -> None: # `CoreaError` names the first row with a value that its column cannot have
     "Refuse a table whose values are not what its columns say."
     for name in [c for c in frame if c in SCHEMA and SCHEMA[c].kind != "str"]:
-        low, high = SCHEMA[name].low, SCHEMA[name].high
+        kind, _, low, high = SCHEMA[name]
         bad = ~frame[name].isna() & ~frame[name].between(low - SLACK, high + SLACK)
-        if name == "correct": bad |= ~frame[name].isin([0, 1])
+        if kind == "int64": bad |= frame[name] % 1 != 0     # so is an empty cell
         if bad.any():
             at = int(bad.to_numpy().argmax())
-            raise CoreaError(f"{where}, row {at + 2}: {name} is {frame[name].iloc[at]}, not from "
-                             f"{low:g} to {high:g}: "
-                             "run the profile again")
+            raise CoreaError(f"{where}, row {at + 2}: {name} is {frame[name].iloc[at]}, not "
+                             f"from {low:g} to {high:g}: run the profile again")
 
 # %% ../nbs/00_core.ipynb #b2435c00
 def append_records(

@@ -118,7 +118,7 @@ def test_what_is_torn_or_made_up_or_of_other_questions_does_not(folder, tmp_path
     told = lambda **change: dict([("run.json", json.dumps(run | dict(data=data) | change).encode())])
     for i, (right, change) in enumerate([(True, told()), (False, told() | {"llm.csv.gz": b""}), (False, told(data=data | {"calc": "0"}))]):
         (tmp_path/str(i)).mkdir()
-        assert whole(cfg, broken(folder, tmp_path/str(i), **change)) == right, i
+        assert bool(whole(cfg, broken(folder, tmp_path/str(i), **change))) == right, i
 
 def test_a_method_may_have_an_underscore(tmp_path):
     cfg = load_profile("smoke", methods=("l1", "sample_l1", "loo_l2"))

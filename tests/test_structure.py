@@ -86,19 +86,19 @@ def test_notebooks_that_are_only_read_or_run_export_nothing():
             if c.exported or any(d.startswith("default_exp") for d in c.directives)])
 
 def imported(tree):
-    "Pairs (module of corea, imported name) in a syntax tree."
+    "Triples (module of corea; name out of it, None for the whole module; what it is called here) in a syntax tree."
     for n in ast.walk(tree):
         if isinstance(n, ast.ImportFrom) and f"{n.module}.".startswith("corea."):
             at = n.module.removeprefix("corea").strip(".")
-            yield from ((f"{at}.{a.name}".strip("."), None) if at in WINGS else (at, a.name) for a in n.names)
+            for a in n.names: yield (f"{at}.{a.name}".strip("."), None, a.asname or a.name) if at in WINGS else (at, a.name, a.asname or a.name)
         elif isinstance(n, ast.Import):
-            yield from ((a.name.removeprefix("corea."), None) for a in n.names if a.name.startswith("corea."))
+            yield from ((a.name.removeprefix("corea."), None, a.asname) for a in n.names if a.name.startswith("corea."))
 
 @each(NOTEBOOKS)
 def test_imports_only_downward(path):
     problems = []
     for c in code(path):
-        for module, name in imported(c.tree):
+        for module, name, _ in imported(c.tree):
             if name == "*": problems.append(f"{c.where}: wildcard import of corea.{module}")
             if module.startswith("_"): continue
             if module not in MODULES: problems.append(f"{c.where}: no notebook exports corea.{module}")
@@ -110,7 +110,7 @@ def wing(module): return module.rpartition(".")[0]
 
 def arrows():
     "Pairs of modules, the first of which imports the second."
-    return {(m, to) for m, path in MODULES.items() for c in code(path) if c.exported for to, _ in imported(c.tree) if to in MODULES}
+    return {(m, to) for m, path in MODULES.items() for c in code(path) if c.exported for to, *_ in imported(c.tree) if to in MODULES}
 
 def test_the_method_needs_no_lab_and_the_lab_no_extra():
     report([f"corea.{a} imports corea.{b}" for a, b in sorted(arrows()) if WINGS.index(wing(a)) < WINGS.index(wing(b))])
@@ -122,25 +122,17 @@ def test_few_arrows():
 # what nothing in the book imports, and yet a user calls, beside what `corea` itself offers
 OFFERED = {f"{m}.{name}" for m, names in {
     "answer": "Parsed", "cascade": "Answer Sweep", "core": "pick_profile", "data": "DataSet", "recorded_engine": "RecordedEngine",
-    "scores": "Score fit", "server": "vllm_server", "thresholds": "budget_tau priced_tau expected_tau",
-    "lab.base": "Recipe make_base main", "lab.command": "main", "lab.study": "Study", "extra.pairs": "keep", "extra.prices": "TokenPrice read_prices price_of",
+    "scores": "fit", "server": "vllm_server", "thresholds": "budget_tau priced_tau expected_tau",
+    "lab.base": "Recipe make_base main", "lab.command": "main", "extra.pairs": "keep", "extra.prices": "TokenPrice read_prices price_of",
     "extra.real": "read_world verdicts", "extra.recorded": "read_tidy read_harness", "extra.targets": "simulate"}.items() for name in names.split()}
 
 def taken(path):
     "Names, such as lab.study.costs, that a notebook takes from modules by `from ... import` or as attributes."
-    names = dict(pair for c in code(path) for pair in whole_modules(c.tree))
+    names = {called: m for c in code(path) for m, name, called in imported(c.tree) if not name}
     for c in code(path):
-        yield from (f"{m}.{name}" for m, name in imported(c.tree) if name)
+        yield from (f"{m}.{name}" for m, name, _ in imported(c.tree) if name)
         yield from (f"{names[n.value.id]}.{n.attr}" for n in ast.walk(c.tree)
                     if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id in names)
-
-def whole_modules(tree):
-    "Pairs (name in a notebook, module) of the modules that a syntax tree imports as a whole."
-    for n in ast.walk(tree):
-        if isinstance(n, ast.ImportFrom) and n.module and (at := n.module.removeprefix("corea").strip(".")) in WINGS:
-            yield from ((a.asname or a.name, f"{at}.{a.name}".strip(".")) for a in n.names)
-        elif isinstance(n, ast.Import):
-            yield from ((a.asname, a.name.removeprefix("corea.")) for a in n.names if a.name.startswith("corea.") and a.asname)
 
 def test_what_only_its_own_module_uses_is_not_public():
     "A cell marked `exporti` exports without offering."
@@ -155,6 +147,19 @@ def test_the_package_offers_names_and_loads_nothing():
     assert all(getattr(corea, name).__name__ == name for name in corea.OFFERED) and set(corea.OFFERED) < set(dir(corea))
     source = "import corea, sys; from corea import CoreaError; print(sorted({'numpy', 'pandas', 'torch'} & set(sys.modules)), hasattr(corea, 'no_such'))"
     assert subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True).stdout == "[] False\n"
+
+def test_modules_are_found_where_they_were_before_there_were_wings():
+    "The same module, whichever address is used, and however it is imported."
+    moved = [m for m in MODULES if wing(m)]
+    source = ("import importlib, sys\nfrom corea import recorded\nfrom corea.command import main\nimport corea.study as study\n"
+              "import corea.extra.recorded, corea.lab.study, corea.lab.command\n"
+              "assert recorded is corea.extra.recorded and study is corea.lab.study and main is corea.lab.command.main\n"
+              f"for m in {moved}:\n"
+              "    a, b = (importlib.import_module('corea.' + x) for x in (m.split('.')[1], m))\n"
+              "    assert a is b and a.__name__ == a.__spec__.name == 'corea.' + m, m\n"
+              "try: import corea.no_such\nexcept ModuleNotFoundError as e: print(e)\n")
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "No module named 'corea.no_such'\n", done.stderr
 
 def test_light_modules_stay_light():
     "A reader of the parser or the metrics waits for no deep-learning library."

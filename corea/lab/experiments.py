@@ -17,13 +17,14 @@ import numpy as np, pandas as pd
 from ..answer import grade, parse, prompt
 from ..confidence import (Probe, Router, average_probability, expected_confidence, probe_features,
                               reply_logprobs)
-from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, LAYOUT, CoreaError, Record, append_records,
+from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, CoreaError, Record, append_records,
                         cards, die_with, digest, is_recorded, load_profile, provenance, read_records,
                         write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
 from ..grading import grade_all
-from .grid import chains, check_run, config_for, how_many, size, training, weight, work_of
+from .grid import (IDLE, chains, check_run, config_for, how_many, revisions, size, training, weight,
+                            work_of)
 from .plan import fit
 from .warm import MADE, WarmStart, confidence_rows, train_sft, recipe_key, warm_start
 from ..recorded_engine import records_sha256
@@ -443,19 +444,17 @@ def identity(
     name="" # of a chain; of the whole run if empty
 ) -> str: # 16 hex characters; the same name, configuration, weights and data give the same records
     "A digest of what decides the records."
-    # an unknown name is told before any work
-    revisions = {d: find_dataset(d).revision for d in (*cfg.datasets, cfg.train_set)}
+    data = revisions((*cfg.datasets, cfg.train_set))    # an unknown name is told before any work
     own = {n: config_for(cfg, n) for n in ([name] if name else [n for n, *_ in chains(cfg)])}
     start = {cfg.control if n.startswith("control") else c.slm for n, c in own.items()
              if n != "llm" or not cfg.llm_server}
     if is_recorded(cfg.llm): start.add(cfg.slm)     # whose tokenizer counts what the large one said
     cfg, left_out = ((own[name], ("profile", "methods", "seeds", "variants", "control_seeds")) if name
                      else (cfg, ()))
-    settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*LAYOUT, "max_drop", *left_out)}
+    settings = {k: v for k, v in dataclasses.asdict(cfg).items() if k not in (*IDLE, *left_out)}
     # the revision tells files apart
     settings |= dict(datasets=list(map(set_name, cfg.datasets)), train_set=set_name(cfg.train_set))
-    revisions = {set_name(d): r for d, r in revisions.items()}
-    return digest([name, settings, {m: weights_of(m) for m in start}, revisions])
+    return digest([name, settings, {m: weights_of(m) for m in start}, data])
 
 # %% ../../nbs/09_experiments.ipynb #053e0392
 def run_folder(
@@ -478,7 +477,7 @@ def take_place(
 ) -> None: # what the old folder holds beside them stays
     "Put records where others were, `run.json` last; stopped in between, the next run does it again."
     files = sorted(new.iterdir(), key=lambda p: p.name == "run.json")
-    for p in files: write_atomic(old/f".{p.name}.new", p.read_bytes())
+    for p in files: shutil.copyfile(p, old/f".{p.name}.new")
     (old/"run.json").unlink(missing_ok=True)
     for p in files: os.replace(old/f".{p.name}.new", old/p.name)
 
@@ -577,7 +576,7 @@ def run(
         ran = json.loads((root/"run.json").read_text())
         info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"],
                     stages=ran["stages"], run=root.name,
-                    data={set_name(d): find_dataset(d).revision for d in cfg.datasets},
+                    data=revisions(cfg.datasets),
                     questions={split: {set_name(d): n for d, n in sets.items()}
                                for split, sets in questions.items()}, provenance=ran["provenance"])
         write_atomic(kept/"run.json", json.dumps(info, indent=1) + "\n")

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..core import (ANSWERS, FIGURES, LAYOUT, SCHEMA, Config, CoreaError, check_table, load_profile,
+from ..core import (ANSWERS, FIGURES, SCHEMA, Config, CoreaError, check_table, load_profile,
                         thawed, write_atomic)
 from ..data import find_dataset, register, set_name
-from .grid import chains, config_for
+from .grid import IDLE, chains, config_for, revisions
 
 # %% ../../nbs/09a_records.ipynb #0b5eb3ee
 class System(NamedTuple):
@@ -334,12 +334,10 @@ def load_records(
 # %% ../../nbs/09a_records.ipynb #5afe0003
 def whole(
     cfg, folder # `corea.core.Config`; of records
-) -> bool: # whether nothing of that run is missing, made with these settings from these data
-    "Does a folder hold all the records that a configuration asks for?"
+) -> Records: # if nothing of that run is missing, made with these settings from these data; else None
+    "All the records that a configuration asks for, if a folder holds them."
     try: r = load_records(folder, cfg.profile)
-    except CoreaError: return False
-    free = (*LAYOUT, "max_drop")        # of no effect on the records
-    said, wanted = (dataclasses.replace(c, **{k: getattr(cfg, k) for k in free})
+    except CoreaError: return None
+    said, wanted = (dataclasses.replace(c, **{k: getattr(cfg, k) for k in IDLE})
                     for c in (config_of(r.run), cfg))
-    return (said == wanted
-            and r.run.get("data") == {set_name(d): find_dataset(d).revision for d in cfg.datasets})
+    return r if said == wanted and r.run.get("data") == revisions(cfg.datasets) else None
