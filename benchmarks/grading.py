@@ -4,7 +4,7 @@ Writes benchmarks/results/grading.csv, one row for each collection of answers: t
 models' published answers to GSM8K; and gold answers of the published sets in right and wrong spellings, ten of each question as ten samples
 would be. The last two need COREA_DATA or the hub, and are left out without. `plain` is `verify(parse("$gold$"), parse("$answer$"))` for every
 pair; where there are more than `MOST`, for those of a random sample, and `plain_seconds` is scaled. `cold` starts with no worker, `warm` with two
-that have graded nothing. `differ_grade` counts verdicts that are not those of `grade`; `differ_plain`, of `plain_pairs`, those that
+that have graded nothing. `differ_grade` counts verdicts that are not those of the same rules without processes; `differ_plain`, of `plain_pairs`, those that
 are not plain math-verify's, which are also printed.
 
     python benchmarks/grading.py
@@ -13,7 +13,7 @@ import csv, json, os, random, sys, time
 from pathlib import Path
 import pandas as pd
 from corea import grading
-from corea.answer import grade
+from corea.answer import easy, same_value
 from corea.core import FIGURES, CoreaError
 from corea.data import DATASETS, load_questions
 
@@ -51,6 +51,11 @@ def plain(pairs):
     from math_verify import parse, verify
     return [bool(verify(parse(f"${gold}$"), parse(f"${answer or ''}$"))) for answer, gold, _ in pairs]
 
+def read_here(answer, gold, kind):
+    "The verdict of `grade` without processes and without limits."
+    told = easy(answer, gold, kind)
+    return same_value(answer.strip(), gold.strip()) if told is None else told
+
 def timed(f, pairs):
     start = time.perf_counter()
     return f(pairs), time.perf_counter() - start
@@ -67,7 +72,7 @@ def row(name, pairs, r):
     seconds *= len(pairs) / len(few)
     differ = [(pairs[i], v) for i, v in zip(few, alone) if v != told[i]]
     for (answer, gold, _), v in dict(differ).items(): print(f"  plain math-verify says {v}: {answer!r} for {gold!r}", file=sys.stderr)
-    wrong = sum(a != b or b != c for a, b, c in zip(told, again, (grade(*p) for p in pairs)))
+    wrong = sum(a != b or b != c for a, b, c in zip(told, again, (read_here(*p) for p in pairs)))
     return [name, len(pairs), len(set(pairs)), len(few), f"{seconds:.4g}", f"{cold:.3g}", f"{warm:.3g}", f"{seconds / cold:.3g}", f"{seconds / warm:.3g}",
             sum(told), wrong, len(differ)]
 

@@ -10,7 +10,7 @@ OFFERED = {
     "Cascade": "cascade", "Price": "cascade", "choose_tau": "cascade", "guaranteed_tau": "thresholds",
     "TransformersEngine": "generate", "ServerEngine": "server", "Sampling": "generate",
     "load_questions": "data", "JsonlSet": "data", "register": "data",
-    "prompt": "answer", "parse": "answer", "grade": "answer",
+    "prompt": "answer", "parse": "answer", "grade": "grading",
     "load_profile": "core", "CoreaError": "core", "train_grpo": "trainer", "auroc": "metrics", "ece": "metrics"}
 __all__ = [*OFFERED, "__version__"]
 

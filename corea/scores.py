@@ -12,7 +12,8 @@ import numpy as np, pandas as pd
 from scipy.optimize import isotonic_regression, minimize, minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import expit, logit
-from .answer import bare, grade, parse
+from .answer import bare, parse
+from .grading import grade
 from .confidence import average_probability, expected_confidence
 from .core import CoreaError
 from .generate import Sampling, beginnings, value_logprobs

@@ -1,13 +1,13 @@
-"""Grading in bulk: the verdicts of `grade`, whatever happens to the workers. What strange answers do in a worker is in grading_jobs.py."""
+"""Grading: the verdicts of `easy` and `same_value`, whatever happens to the workers. What strange answers do in a worker is in grading_jobs.py."""
 import csv, multiprocessing, os, signal, subprocess, sys, textwrap, threading, time
 from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 import grading_jobs
 from corea import grading
-from corea.answer import grade
+from corea.answer import easy, same_value
 from corea.core import ROOT, CoreaError
-from corea.grading import close, grade_all
+from corea.grading import close, grade, grade_all
 from test_published import copy_of
 
 with open(Path(__file__).with_name("grading_cases.csv"), newline="") as f: CASES = list(csv.DictReader(f))
@@ -32,6 +32,11 @@ def no_worker_is_left():
 
 # verdicts
 
+def read_here(answer, gold, kind="math", evaluated=True):
+    "The verdict without processes and without limits."
+    told = easy(answer, gold, kind, evaluated)
+    return same_value(str(answer).strip(), str(gold).strip()) if told is None else told
+
 def test_the_table():
     told = grade_all([(c["answer"], c["gold"], c["kind"]) for c in CASES])
     differ = [(c["answer"], c["gold"], v) for c, v in zip(CASES, told) if v is not bool(int(c["verdict"]))]
@@ -45,22 +50,22 @@ golds = st.one_of(texts, st.sampled_from(["8", r"\frac{1}{2}", "(1,2)", "C"]))
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(texts, golds, st.sampled_from(["math", "exact"])), max_size=25))
-def test_verdicts_are_those_of_grade(pairs):
-    assert grade_all(pairs) == [grade(*p) for p in pairs]
+def test_verdicts_are_those_of_mathematics(pairs):
+    assert grade_all(pairs) == [read_here(*p) for p in pairs]
 
 def test_arithmetic_left_to_do_is_wrong_in_bulk_too_unless_only_mathematics_is_asked():
     pairs = [("9 + 9", "18", "math"), (r"\frac{120}{5}", "24", "math"), ("9 + 9", "19", "math"), ("18", "18", "math"), ("9 + 9", "18", "exact")]
     assert grade_all(pairs) == [False, False, False, True, False]
-    assert grade_all(pairs, evaluated=False) == [grade(*p, evaluated=False) for p in pairs] == [True, True, False, True, False]
+    assert grade_all(pairs, evaluated=False) == [grade(*p, evaluated=False) for p in pairs] == [read_here(*p, evaluated=False) for p in pairs] == [True, True, False, True, False]
     assert grade_all(pairs) == [False, False, False, True, False]      # what was remembered is not taken for a verdict
 
 @pytest.mark.parametrize("name", ["math500", "olympiadbench"])
-def test_verdicts_on_real_gold_answers_are_those_of_grade(name):
+def test_verdicts_on_real_gold_answers_are_those_of_mathematics(name):
     rows = copy_of(name)[::25]
     pairs = [(a, r["gold"], r["kind"]) for r, after in zip(rows, rows[1:] + rows[:1])
              for a in (r["gold"], after["gold"], f"x={r['gold']}", rf"{{{r['gold']}}}", r["gold"].replace("frac", "dfrac"))]
     told = grade_all(pairs)
-    assert told == [grade(*p) for p in pairs] and 0 < sum(told) < len(pairs)
+    assert told == [read_here(*p) for p in pairs] and 0 < sum(told) < len(pairs)
 
 def test_little_things():
     assert grade_all([]) == grade_all(iter([])) == []
@@ -91,7 +96,7 @@ def test_the_pool_is_kept():
 # what happens to workers
 
 def with_sums(*answers): return [*SUMS[:10], *((a, "8", "math") for a in answers), *SUMS[10:]]
-RIGHT = [grade(*p) for p in SUMS]
+RIGHT = [i % 2 == 0 for i in range(1, 41)]
 def verdicts(*strange): return RIGHT[:10] + list(strange) + RIGHT[10:]
 
 def test_an_answer_without_end_is_wrong_and_the_rest_goes_on(strange):
@@ -101,6 +106,10 @@ def test_an_answer_that_eats_memory_is_wrong_and_the_rest_goes_on(strange):
     "`eat` meets the wall, `keep` leaves the worker fuller than it may be."
     assert grade_all(with_sums("eat", "keep"), workers=2, memory=0.5) == verdicts(False, False)
     assert grade_all([("eat", "8", "math"), ("keep", "8", "math")], workers=1, memory=4) == [True, True]     # it was the limit
+
+def test_what_a_worker_waits_does_not_count(strange):
+    "The clock is the processor's."
+    assert grade_all(with_sums("wait"), workers=2, seconds=1) == verdicts(True)
 
 def test_a_crash_is_wrong_and_the_rest_goes_on(strange): assert grade_all(with_sums("crash"), workers=2) == verdicts(False)
 
@@ -123,10 +132,15 @@ def test_workers_killed_from_outside():
     for p in multiprocessing.active_children(): os.kill(p.pid, signal.SIGKILL)      # all of them, while they wait for work
     assert grade_all(SUMS) == RIGHT
 
-def test_where_no_worker_starts_pairs_are_graded_here(monkeypatch):
+def test_where_no_worker_starts_an_error_says_what_to_do_and_nothing_graded_is_lost(monkeypatch):
+    grade_all(SUMS[:2])
     close()
-    monkeypatch.setattr(grading, "begin", grading_jobs.refuse)
-    assert grade_all(SUMS[:4], workers=1) == RIGHT[:4] and not grading._pool
+    with monkeypatch.context() as patch:
+        patch.setattr(grading, "begin", grading_jobs.refuse)
+        with pytest.raises(CoreaError, match="no process for grading") as e: grade_all(SUMS[:4], workers=1)
+        assert "\n" not in str(e.value) and not grading._pool
+        assert grade_all(SUMS[:2]) == RIGHT[:2]     # remembered
+    assert grade_all(SUMS[:4], workers=1) == RIGHT[:4]
 
 # whose children they are
 
@@ -167,11 +181,11 @@ def test_a_script_is_not_run_again_by_the_workers(tmp_path):
     done = subprocess.run([sys.executable, tmp_path/"train.py"], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["here", "True"] and not done.stderr
 
-def test_a_daemonic_process_grades_in_itself():
+def test_a_daemonic_process_has_a_pool_too_and_ends():
     spawn = multiprocessing.get_context("spawn")
     queue = spawn.SimpleQueue()
     p = spawn.Process(target=grading_jobs.tell, args=(queue, SUMS[:4]), daemon=True)
     p.start()
-    assert queue.get() == (RIGHT[:4], 0)
+    assert queue.get() == (RIGHT[:4], 1, True)
     p.join(20)
     assert p.exitcode == 0

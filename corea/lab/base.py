@@ -10,7 +10,8 @@ import json, math, random, shutil, sys, time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from ..answer import INSTRUCTION, ROUTER_PROMPT, grade, messages, parse
+from ..answer import INSTRUCTION, ROUTER_PROMPT, messages, parse
+from ..grading import grade
 from ..core import ARTIFACTS, MODELS, CoreaError, digest, load_profile, set_seed, write_atomic
 from ..data import DATASETS, EASY, VALUES, all_questions, load_questions, make_tokenizer
 from ..generate import Sampling, TransformersEngine, load_checkpoint

@@ -14,7 +14,8 @@ from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np, pandas as pd
-from ..answer import grade, parse, prompt
+from ..answer import parse, prompt
+from ..grading import grade, grade_all
 from ..confidence import (Probe, Router, average_probability, expected_confidence, probe_features,
                               reply_logprobs)
 from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, CoreaError, Record, append_records,
@@ -22,7 +23,6 @@ from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, CoreaError, Record, ap
                         write_atomic, write_records)
 from ..data import find_dataset, load_questions, public_text, set_name
 from ..generate import Sampling, free_memory, load_checkpoint
-from ..grading import grade_all
 from .grid import (IDLE, chains, check_run, config_for, how_many, revisions, size, training, weight,
                             work_of)
 from .plan import fit

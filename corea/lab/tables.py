@@ -11,7 +11,8 @@ __all__ = ['UNITS', 'REWARDS', 'number', 'markdown', 'table_1', 'table_2', 'tabl
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..answer import TOYS, grade, parse
+from ..answer import TOYS, parse
+from ..grading import grade
 from ..cascade import defer
 from ..core import code_span
 from .policies import verdict
