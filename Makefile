@@ -92,8 +92,8 @@ readme: $(STAMP)  ## README.md from the outputs stored in nbs/index.ipynb, which
 	  | awk '/^```/ {code = !code; if (code && $$0 == "```") $$0 = "```python"} \
 	         {gsub(/\]\(\.\.\//, "](")} NF || !blank; {blank = !NF}' >.readme.tmp && mv .readme.tmp "$(README)"
 
-base: $(STAMP)  ## pre-train the miniature's base models again, into nbs/models
-	@$(BIN)/corea-base
+base: $(STAMP)  ## pre-train the miniature's base models again, into corea/files/models
+	@$(BIN)/corea base
 
 SETS := benchmarks/real_step.py benchmarks/real_sets.py benchmarks/overlap.py benchmarks/grading.py benchmarks/unevaluated.py
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results

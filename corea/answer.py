@@ -11,8 +11,7 @@ import importlib, logging, math, re, unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from .core import CoreaError
-from .data import KINDS
+from .core import KINDS, CoreaError
 
 # %% ../nbs/02_answer.ipynb #decea267
 INSTRUCTION = (r"Please reason step by step, and put your final answer within \boxed{}, "

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from .core import ARTIFACTS, ROOT, CoreaError, digest, write_atomic
+from .core import ARTIFACTS, FILES, CoreaError, digest, write_atomic
 from .data import find_dataset, json_lines, load_questions, opened, register
 
 # %% ../nbs/01a_published.ipynb #6fba142f
@@ -224,7 +224,7 @@ def order(
 @lru_cache
 def committed() -> dict: # name of a source -> places, in order; `CoreaError` if the file is gone
     "The committed orders."
-    path = ROOT/"nbs"/"data"/"rows.json"
+    path = FILES/"rows.json"
     if not path.is_file():
         raise CoreaError(f"{path} is not there: it is part of the project, get it back (git checkout)")
     return json.loads(path.read_text())

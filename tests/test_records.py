@@ -1,7 +1,7 @@
 "The paper's numbers agree with one another; records that cannot be used are refused in one line."
 import gzip, json
 import numpy as np, pandas as pd, pytest
-from corea.core import FIGURES, ROOT, CoreaError, load_profile
+from corea.core import FIGURES, FILES, CoreaError, load_profile
 from corea.data import DATASETS
 from corea.lab.records import LLM, NAMED, PAPER_SETS, SYSTEMS, load_records, made_up_records, paper_numbers, paper_pool, paper_value, whole
 
@@ -15,7 +15,7 @@ PAPER_SYSTEMS = [s.name for s in SYSTEMS if s.kind in ("standalone", "collaborat
 table_of = lambda c: 5 + PAPER_SETS.index(c)
 
 def test_ids_are_unique_and_all_tables_there():
-    f = pd.read_csv(ROOT/"paper_figures"/"paper_numbers.csv", dtype=str)
+    f = pd.read_csv(FILES/"paper_numbers.csv", dtype=str)
     assert list(f.columns) == "id table row col metric value pm page_or_section".split()
     assert not f.id.duplicated().any() and not f.duplicated(["table", "row", "col", "metric"]).any()
     assert {str(t) for t in range(1, 16)} <= set(f.table) and f.value.astype(float).notna().all()

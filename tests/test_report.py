@@ -26,7 +26,6 @@ def redraw(folder, tmp_path, *parameters):
     "10_results through papermill, from another folder, on records that are not the project's."
     root = tmp_path/"root"
     (root/"paper_figures"/"smoke").mkdir(parents=True)
-    (root/"paper_figures"/"paper_numbers.csv").write_bytes((ROOT/"paper_figures"/"paper_numbers.csv").read_bytes())
     (root/"paper_figures"/"smoke"/"records").symlink_to(folder)
     cmd = [sys.executable, "-m", "papermill", str(ROOT/"nbs"/"10_results.ipynb"), "out.ipynb", "-k", "python3", "--no-progress-bar",
            "-p", "profile", "smoke", "-p", "redraw", "True", "-p", "n_boot", "50", *parameters]
@@ -49,7 +48,7 @@ def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
     from corea.lab.report import what_ran
     st = study(load_records(folder), 20)
     table = lambda provenance: what_ran(replace(st, records=replace(st.records, run={**st.records.run, "provenance": provenance}))).set_index("what").value
-    monkeypatch.setattr(core, "ROOT", tmp_path)
+    monkeypatch.setattr(core, "FILES", tmp_path/"corea"/"files")
     assert core.provenance()["other_versions"] == [] and "not as pinned" not in table(core.provenance())
     (tmp_path/"constraints.txt").write_text("torch==0.1\npandas==0.1\n")
     found = core.provenance()

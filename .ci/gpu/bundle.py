@@ -88,9 +88,9 @@ def pack(path, root, files):
     path.write_bytes(gzip.compress(blob.getvalue(), mtime=0))
 
 def tracked():
-    "This project's files, as they are; of the results only the paper's own numbers."
+    "This project's files, as they are, without the results."
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    keep = lambda n: not n.startswith("paper_figures/") or n == "paper_figures/paper_numbers.csv"
+    keep = lambda n: not n.startswith("paper_figures/")
     return [n for n in names if n and keep(n) and (ROOT/n).is_file()]
 
 def cut(path, size=PIECE):

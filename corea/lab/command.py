@@ -7,7 +7,7 @@ __all__ = ['main']
 
 # %% ../../nbs/09h_command.ipynb #b80a0004
 import argparse, contextlib, json, os, signal, sys
-from ..core import LAYOUT, PROFILES, CoreaError, cards, check_versions, load_profile, thawed
+from ..core import LAYOUT, PROFILES, CoreaError, cards, check_versions, extras_named, load_profile, thawed
 
 # %% ../../nbs/09h_command.ipynb #b80a0007
 def setting(
@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
                    help="on the hub; the records go to OWNER/NAME-records")
     p.add_argument("--out", help="folder to write (default: artifacts/<profile>/hub)")
     p.add_argument("--yes", action="store_true", help="send it, with the token in HF_TOKEN")
+    p = words.add_parser("base", help="pre-train the miniature's base models again",
+                         description="Pre-train the miniature's base models again; hours.")
+    p.add_argument("--out", help="folder to write (default: the package's own models)")
     return top
 
 # %% ../../nbs/09h_command.ipynb #b80a0010
@@ -86,6 +89,10 @@ def do(
             print(f"{part}: {where or 'left out, its weights are not on this disk'}")
         if not args.yes: print("corea: nothing was sent; the same with --yes sends it", file=sys.stderr)
         return
+    if args.command == "base":
+        from corea.lab.base import make_base
+        make_base(**({"out": args.out} if args.out else {}))
+        return
     changes = dict(map(setting, args.set))
     # `auto` says what it chose
     with contextlib.redirect_stdout(sys.stderr): cfg = load_profile(args.profile, **changes)
@@ -107,7 +114,8 @@ def main(
     argv=None # words; those of the command line by default
 ) -> int: # exit status
     "The command `corea`."
-    try: do(parser().parse_args(argv))
+    try:
+        with extras_named(): do(parser().parse_args(argv))
     except CoreaError as e: said, status = f"corea: {e}", 1
     except KeyboardInterrupt: said, status = STOPPED, 130
     else: return 0

@@ -411,7 +411,7 @@ def tidy(
 # %% ../../nbs/09_experiments.ipynb #915553af
 @lru_cache
 def weights_of(
-    name # a folder in nbs/models, a path, or a hub id
+    name # a folder in `MODELS`, a path, or a hub id
 ) -> str: # the commit it is pinned to, or a digest of its files; `CoreaError` if there are none
     "What tells one checkpoint from another."
     if is_recorded(name): return records_sha256(name)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..cascade import Price
-from ..core import CEILING, FIGURES, MODELS, CoreaError, cards, load_profile
+from ..core import CEILING, FILES, MODELS, CoreaError, cards, load_profile
 from ..data import find_dataset, load_questions
 from ..generate import encode
 from .grid import chains, check_run, completions, config_for, llm_elsewhere, training
@@ -31,9 +31,8 @@ def printed(
     paper, who # the paper's name of a set; "SLM", "L1-SLM" or "Baseline LLM"
 ) -> tuple: # mean tokens of prompt and completion; nan if the paper has no such set
     "Lengths that follow from the paper's costs (Tables 5 to 10)."
-    numbers, price = (pd.read_csv(FIGURES
-                                  /"paper_numbers.csv").query("table in ['5', '6', '7', '8', '9', "
-                                                              "'10'] and col == @paper"), Price())
+    numbers, price = pd.read_csv(FILES/"paper_numbers.csv"), Price()
+    numbers = numbers.query("table in ['5', '6', '7', '8', '9', '10'] and col == @paper")
     of = lambda row, metric: numbers.query("row == @row and metric == @metric").value.mean()
     parts = [of("Router+RLVR-SLM", m) for m in ("cost", "slm_cost", "llm_cost")]
     prompt = parts[0] - parts[1] - parts[2] - price.output_ratio * ROUTER_REPLY
@@ -64,7 +63,7 @@ def tokens(
     "How many tokens a profile reads and writes."
     f = completions(cfg)
     who = f.model.str.partition("@")[0].pipe(lambda m: m.where(m.isin(["base", "llm"]), "slm"))
-    prompt, completion = zip(*(lengths(cfg.slm, *k, cfg.max_completion) for k in zip(f.dataset, who)))
+    prompt, completion = np.transpose([lengths(cfg.slm, *k, cfg.max_completion) for k in zip(f.dataset, who)])
     return f.assign(prompt=f.completions * prompt, completion=f.completions * completion)
 
 # %% ../../nbs/08g_plan.ipynb #295636e3
@@ -93,7 +92,7 @@ class Shape:
 # %% ../../nbs/08g_plan.ipynb #08a00015
 @lru_cache
 def shape(
-    model # a folder in nbs/models, a path, or a hub id, perhaps with @commit
+    model # a folder in `MODELS`, a path, or a hub id, perhaps with @commit
 ) -> Shape: # `CoreaError` for one that is neither at hand nor known
     "The shape of a model."
     import torch

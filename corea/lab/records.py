@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..core import (ANSWERS, FIGURES, SCHEMA, Config, CoreaError, check_table, load_profile,
+from ..core import (ANSWERS, FIGURES, FILES, SCHEMA, Config, CoreaError, check_table, load_profile,
                         thawed, write_atomic)
 from ..data import find_dataset, register, set_name
 from .grid import IDLE, chains, config_for, revisions
@@ -67,7 +67,7 @@ def paper_numbers(
     path=None # of the table; the project's own by default
 ) -> pd.DataFrame: # indexed by (table, row, col, metric): value, pm (nan where the paper gives none), place
     "The paper's numbers."
-    f = pd.read_csv(path or FIGURES/"paper_numbers.csv", dtype={"table": str})
+    f = pd.read_csv(path or FILES/"paper_numbers.csv", dtype={"table": str})
     return f.set_index(["table", "row", "col", "metric"]).sort_index()
 
 def paper_value(
