@@ -3,6 +3,7 @@
 Three kills by default; COREA_KILLS=10 for the longer trial."""
 import json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 import pandas as pd
 import pytest
 from corea.lab import experiments
@@ -223,6 +224,52 @@ def test_answers_are_kept_and_read_anew_when_the_reading_changes(tmp_path, monke
     told = []
     assert all(r["correct"] for r in ask(None, "m", ONES, path, 2, .6, 9, tick=told.append)) and told == [6]
     assert all(json.loads(line)["correct"] for line in path.read_text(encoding="utf-8").splitlines())
+
+@pytest.fixture
+def lessons(monkeypatch):
+    "Answers to two training questions whose verdicts a test may change, and whatever is taught from them."
+    rows, taught = [dict(question_id=q["id"], sample=0, completion="8", correct=True) for q in load_questions("calc", "train", 2)], []
+    def train_sft(start, lessons, out, *rest):
+        taught.append(lessons)
+        (out/"final").mkdir(parents=True)
+        return out/"final"
+    monkeypatch.setattr(experiments, "LazyEngine", lambda *a: SimpleNamespace(tokenizer=None, close=lambda: None))
+    monkeypatch.setattr(experiments, "confidence_rows", lambda tokenizer, rows: [r["rate"] for r in rows])
+    monkeypatch.setattr(experiments, "train_sft", train_sft)
+    def ask(engine, model, questions, path, *rest):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        return rows
+    monkeypatch.setattr(experiments, "ask", ask)
+    return rows, taught
+
+def test_a_ceiling_taught_by_other_verdicts_is_taught_anew_and_asked_anew(tmp_path, lessons):
+    rows, taught = lessons
+    answers, asked = tmp_path/"answers", tmp_path/"answers"/"test-calc.jsonl"
+    teach = lambda: experiments.teach_ceiling(load_profile("smoke", ceiling_questions=2), "slm", "ceiling-s0", 0, answers, tmp_path/"train")
+    teach(), asked.touch(), teach()
+    assert taught == [[1, 1]] and asked.exists()
+    rows[0]["correct"] = False
+    assert teach() == tmp_path/"train"/"final" and taught == [[1, 1], [0, 1]]
+    assert [p.name for p in answers.iterdir()] == ["train-ceiling.jsonl"]
+
+def test_scores_learnt_from_other_verdicts_are_learnt_anew(tmp_path, lessons, monkeypatch):
+    rows, fits = lessons[0], []
+    cfg = load_profile("smoke", datasets=("calc",), n_calibration=1, n_test=1)
+    for split in ("calibration", "test"):
+        q = load_questions("calc", split, 1)[0]
+        experiments.write_records(tmp_path/f"{split}-calc.jsonl", [dict(question_id=q["id"], sample=0, completion="8")])
+    tells = SimpleNamespace(fit=lambda texts, right: fits.append(list(right)), predict=lambda texts: [.5] * len(texts), prompt_tokens=lambda texts: [3] * len(texts))
+    monkeypatch.setattr(experiments, "Probe", lambda **kw: tells)
+    monkeypatch.setattr(experiments, "Router", lambda *a, **kw: tells)
+    monkeypatch.setattr(experiments, "load_checkpoint", lambda *a: None)
+    monkeypatch.setattr(experiments, "probe_features", lambda net, questions, completions: completions)
+    teach = lambda: experiments.teach_scores(cfg, "slm", 0, load_questions("calc", "train", 2), rows[:1], rows, tmp_path)
+    teach(), teach()
+    assert fits == [[True], [1, 1]]
+    rows[0]["correct"] = False
+    teach()
+    assert fits[2:] == [[False], [0, 1]] and len(experiments.read_records(tmp_path/"scores.jsonl")) == 2
 
 def test_answers_to_another_text_under_the_same_id_are_not_taken(tmp_path):
     path = tmp_path/"s.jsonl"

@@ -14,24 +14,30 @@ def test_the_papers_ratios_are_the_papers_price_to_the_last_bit():
         for who in ("slm", "llm"):
             assert (getattr(pr.TokenPrice(1, 4, ratio, 4 * ratio), who)(n, m) == getattr(Price(slm_size=size), who)(n, m)).all()
 
-positive = st.floats(1e-6, 1e6)
-@given(positive, positive, positive, positive)
+amount = st.just(0.) | st.floats(1e-6, 1e6)
+@given(amount, amount, st.floats(1e-6, 1e6), amount)
 def test_each_token_costs_its_price(a, b, c, d):
     p = pr.TokenPrice(a, b, c, d)
     np.testing.assert_allclose([p.slm(1, 0), p.slm(0, 1), p.llm(1, 0), p.llm(0, 1), p.llm(3, 2)], [a, b, c, d, 3 * c + 2 * d], rtol=1e-12)
 
 @pytest.mark.parametrize("name", ["slm_input", "slm_output", "llm_input", "llm_output"])
-@pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf"), "2"])
-def test_a_price_is_a_positive_number(name, bad):
-    with pytest.raises(CoreaError, match=f"{name} is .* in TokenPrice: give a positive number"):
+@pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "2"])
+def test_a_price_is_a_number_from_0(name, bad):
+    with pytest.raises(CoreaError, match=f"{name} is .* in TokenPrice: give a number, 0 or more"):
         pr.TokenPrice(**dict(slm_input=1, slm_output=1, llm_input=1, llm_output=1) | {name: bad})
+
+def test_a_small_model_may_be_free_and_then_only_what_is_deferred_is_paid():
+    p = pr.TokenPrice(0, 0, 2, 8)
+    own, asked = p.slm(np.array([100, 200]), np.array([10, 20])), p.llm(np.array([100, 200]), np.array([30, 40]))
+    assert (own == 0).all() and list(cascade_cost(np.array([False, True]), own, asked)) == [0, asked[1]] and break_even(own.mean(), asked.mean()) == 1
+    with pytest.raises(CoreaError, match="free leaves nothing to save"): pr.TokenPrice(1, 4, 0, 0)
 
 HEAD = ",".join(pr.HEAD) + "\n"
 GOOD = "me,small,2026-07-24,0.1,0.4,a bill\n"
 
 @pytest.mark.parametrize("text, says", [
     (HEAD + GOOD + "me,large,2026-07-24,free,4,a bill\n", "line 3: input of large is 'free': give dollars"),
-    (HEAD + GOOD + "me,large,2026-07-24,1,0,a bill\n", "line 3: output of large is '0'"),
+    (HEAD + GOOD + "me,large,2026-07-24,1,-4,a bill\n", "line 3: output of large is '-4'"),
     (HEAD + GOOD + "me,large,2026-07-24,nan,1,a bill\n", "line 3: input of large is 'nan'"),
     (HEAD + GOOD + "me,large,2026-07-24,1,-1,a bill\n", "line 3: output of large is '-1'"),
     (HEAD + GOOD + "me,large,24/07/2026,1,4,a bill\n", "line 3: date of large is '24/07/2026': write it as"),

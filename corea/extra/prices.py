@@ -9,12 +9,22 @@ __all__ = ['TokenPrice', 'read_prices', 'price_of']
 import csv, math
 from dataclasses import dataclass
 from datetime import date
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..cascade import Price, break_even
+from ..cascade import break_even
 from ..core import FILES, CoreaError
 from ..metrics import average, chord
+
+# %% ../../nbs/08e_prices.ipynb #7ff5e85a
+def tokens_cost(
+    per_input, per_output,           # price of a token
+    prompt_tokens, completion_tokens # counts, numbers or (n,)
+): # cost, a number or (n,)
+    "What a model's tokens cost, with the paper's price to the last bit: output in units of input first."
+    if not per_input: return per_output * completion_tokens
+    return per_input * (prompt_tokens + per_output / per_input * completion_tokens)
 
 # %% ../../nbs/08e_prices.ipynb #7ff5e85b
 @dataclass(frozen=True)
@@ -25,19 +35,25 @@ class TokenPrice:
     llm_input: float
     llm_output: float
 
-    __post_init__ = Price.__post_init__     # every price is a positive number
+    def __post_init__(self):
+        for k, v in vars(self).items():
+            if not (isinstance(v, Real) and 0 <= v < math.inf):
+                raise CoreaError(f"{k} is {v!r} in {type(self).__name__}: give a number, 0 or more")
+        if not self.llm_input + self.llm_output:
+            raise CoreaError("llm_input and llm_output are 0: "
+                             "a large model that is free leaves nothing to save")
 
     def slm(self,
         prompt_tokens, completion_tokens # counts, numbers or (n,)
     ): # cost, a number or (n,)
         "What an answer of the SLM costs."
-        return self.slm_input * (prompt_tokens + self.slm_output / self.slm_input * completion_tokens)
+        return tokens_cost(self.slm_input, self.slm_output, prompt_tokens, completion_tokens)
 
     def llm(self,
         prompt_tokens, completion_tokens # counts, numbers or (n,)
     ): # cost, a number or (n,)
         "What an answer of the LLM costs."
-        return self.llm_input * (prompt_tokens + self.llm_output / self.llm_input * completion_tokens)
+        return tokens_cost(self.llm_input, self.llm_output, prompt_tokens, completion_tokens)
 
 # %% ../../nbs/08e_prices.ipynb #ea627029
 HEAD = ["provider", "model", "date", "input", "output", "source"]
@@ -51,9 +67,9 @@ def read_prices(
     def amount(r, k, where):
         try: x = float(r[k])
         except ValueError: x = math.nan
-        if not 0 < x < math.inf:
+        if not 0 <= x < math.inf:
             raise CoreaError(f"{where}: {k} of {r['model']} is {r[k]!r}: give dollars per million "
-                             "tokens, more than 0")
+                             "tokens, 0 or more")
         return x
     with open(path, encoding="utf-8", newline="") as f:
         reader = csv.DictReader(f)

@@ -52,7 +52,7 @@ class LazyEngine:
 @lru_cache
 def reading() -> str: # a digest of the parser, the grader and the libraries that grade
     "What tells one way to read an answer from another."
-    return digest([Path(grade.__code__.co_filename).read_text(encoding="utf-8"),
+    return digest([*(Path(f.__code__.co_filename).read_text(encoding="utf-8") for f in (parse, grade)),
                    *(version(p) for p in ("math-verify", "latex2sympy2_extended", "sympy"))])
 
 def judge(
@@ -158,17 +158,34 @@ def ask_train(
     return (train, some(cfg.probe_questions, 1, "probe"), some(cfg.router_questions, cfg.router_samples,
                                                                "router"))
 
+def lessons_digest(
+    *lessons # lists of records
+) -> str: # of the answers and the verdicts on them
+    "What tells one set of lessons from another."
+    return digest([[r["question_id"], r["sample"], r["completion"], bool(r["correct"])]
+                   for rows in lessons for r in rows])
+
+# %% ../../nbs/09_experiments.ipynb #adbd3da8
 def teach_ceiling(
     cfg, start, model, seed, # configuration; checkpoint; name in the records; training seed
     folder, out,             # its answers lie there; of the run
     tick=lambda n: None      # as in `ask`
 ) -> Path: # the folder of the trained model
     "Teach a model its own solve rates, measured on training questions."
-    if (Path(out)/"final").exists(): return Path(out)/"final"
+    folder, out = Path(folder), Path(out)
     train = load_questions(cfg.train_set, "train", cfg.ceiling_questions)
+    own = folder/"train-ceiling.jsonl"
     with closing(LazyEngine(cfg, find_model(start))) as engine:
-        rows = ask(engine, model, train, Path(folder)/"train-ceiling.jsonl", cfg.rollouts,
-                   cfg.rollout_temperature, cfg.max_completion, CEILING, tick)
+        rows = ask(engine, model, train, own, cfg.rollouts, cfg.rollout_temperature, cfg.max_completion,
+                   CEILING, tick)
+        note, key = out/"lessons.json", lessons_digest(rows)
+        if not (note.exists() and json.loads(note.read_text()) == key):
+            # taught by other verdicts, and so are the answers of what was taught
+            for path in (out, *(p for p in folder.iterdir() if p != own)):
+                if path.is_dir(): shutil.rmtree(path)
+                else: path.unlink(missing_ok=True)
+            write_atomic(note, json.dumps(key))
+        if (out/"final").exists(): return out/"final"
         tokenizer = engine.tokenizer
     rate, text = (pd.DataFrame(rows).groupby("question_id").correct.mean(),
                   {q["id"]: q["question"] for q in train})
@@ -184,8 +201,10 @@ def teach_scores(
     folder      # where its other answers lie and the scores go
 ) -> None:
     "Fit probe and router on training questions, and score every calibration and test answer."
-    folder = Path(folder)
-    if (folder/"scores.jsonl").exists(): return
+    folder, lessons = Path(folder), lessons_digest(one, several)
+    if (folder/"scores.jsonl").exists():
+        known = read_records(folder/"scores.jsonl")
+        if known and all(r.get("lessons") == lessons for r in known): return
     shards = [(split, d, load_questions(d, split, n), read_records(folder/f"{split}-{set_name(d)}.jsonl"))
               for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test))
               for d in cfg.datasets]
@@ -212,7 +231,7 @@ def teach_scores(
             out.append(dict(split=split, dataset=d, question_id=r["question_id"], sample=r["sample"],
                             probe=float(p),
                             router=float(value), router_prompt_tokens=int(tokens),
-                            router_completion_tokens=1))
+                            router_completion_tokens=1, lessons=lessons))
     write_records(folder/"scores.jsonl", out)
 
 # %% ../../nbs/09_experiments.ipynb #704f68b5
