@@ -20,7 +20,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
+.PHONY: help setup results figures standin test fuzz kills gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -60,6 +60,15 @@ test: $(STAMP)  ## every test, as CI runs them
 	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
 	@$(call say,"3/3  pytest and 10_results through papermill")
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
+
+INPUTS ?= 1000000
+TIME ?= 3600
+fuzz: $(STAMP)  ## made-up and damaged inputs, INPUTS of them or for TIME seconds: nothing but a clear error may come of any
+	@$(BIN)/python tests/fuzz.py $(INPUTS) $(TIME)
+
+KILLS ?= 20
+kills: $(STAMP)  ## a small run of the whole grid, killed KILLS times at random moments, leaves the records of an unbroken one
+	@COREA_KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/test_experiments.py -k kill
 
 gpu: $(STAMP)  ## what wants a GPU: the cells marked so, and the engine contract on vLLM; first EXTRAS=dev,gpu make setup
 	@$(BIN)/nbdev_test --flags "gpu vllm" --n_workers 0 --do_print --timing --skip_file_glob '10_*'

@@ -19,6 +19,9 @@ from typing import NamedTuple
 # %% ../nbs/00_core.ipynb #9cf2e53f
 class CoreaError(Exception):
     "A mistake in the input or the surroundings, told in one line: what, where, what to do."
+    def __init__(self,
+        says # may quote what others wrote: line breaks and control characters are shown as escapes
+    ): super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(says)))
 
 # %% ../nbs/00_core.ipynb #a458cf3b
 def project_of(
@@ -550,7 +553,7 @@ def read_records(
     for i, line in enumerate(lines):
         if not line.strip(): continue
         try: rows.append(json.loads(line.decode()))
-        except ValueError as e:     # not JSON, or not UTF-8
+        except (ValueError, RecursionError) as e:     # not JSON, or not UTF-8
             if i == len(lines) - 1: break
             raise CoreaError(f"{path}, line {i+1}: not JSON in UTF-8 ({getattr(e, 'msg', e)}); delete the "
                              "file and run again") from e

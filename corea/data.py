@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DATASETS', 'EASY', 'VALUES', 'DataSet', 'all_questions', 'find_dataset', 'load_questions', 'register', 'public_text',
-           'opened', 'json_lines', 'read_questions', 'set_name', 'JsonlSet', 'make_tokenizer']
+           'opened', 'json_lines', 'csv_rows', 'read_questions', 'set_name', 'JsonlSet', 'make_tokenizer']
 
 # %% ../nbs/01_data.ipynb #6a1647f4
-import gzip, json, random, re, zlib
+import csv, gzip, io, json, random, re, zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -249,13 +249,41 @@ def json_lines(
     with opened(path) as f:     # bytes end a line at \n only: JSON may hold U+2028
         for i, line in enumerate(f, 1):
             if not line.strip(): continue
-            try: yield i, json.loads(line.decode("utf-8-sig" if i == 1 else "utf-8"))
-            except UnicodeDecodeError as e:
+            try:
+                value = json.loads(line.decode("utf-8-sig" if i == 1 else "utf-8"))
+                # half an emoji, which UTF-8 cannot hold
+                if b"\\ud" in line.lower(): json.dumps(value, ensure_ascii=False).encode()
+            except UnicodeError as e:
                 raise CoreaError(f"{path}, line {i}: not UTF-8: save the file as UTF-8") from e
             except ValueError as e:     # not JSON, or a number of thousands of digits
                 raise CoreaError(f"{path}, line {i}: not JSON "
                                  f"({getattr(e, 'msg', 'a number too long')})") from e
             except RecursionError as e: raise CoreaError(f"{path}, line {i}: JSON nested too deep") from e
+            yield i, value
+
+# %% ../nbs/01_data.ipynb #416a7bde
+LONGEST_FIELD = 1 << 26     # characters of a completion in a table
+
+# %% ../nbs/01_data.ipynb #416a7bdd
+def csv_rows(
+    path,   # a .csv or .csv.gz file with a head
+    head=() # the names that it must have, in this order; any if empty
+): # yields (number of the line, dict); `CoreaError` names the line that is torn or cannot be read
+    "A table, row by row."
+    with opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as f:
+        reader, before = csv.DictReader(f, strict=True), csv.field_size_limit(LONGEST_FIELD)
+        try:
+            if head and list(reader.fieldnames or ()) != list(head):
+                raise CoreaError(f"{path}, line 1: the head is {reader.fieldnames}: write {','.join(head)}")
+            for r in reader:
+                if None in r or None in r.values():
+                    raise CoreaError(f"{path}, line {reader.line_num}: not the {len(reader.fieldnames)} "
+                                     "fields of the head: torn, or a comma without quotes")
+                yield reader.line_num, r
+        except (csv.Error, UnicodeDecodeError) as e:
+            raise CoreaError(f"{path}, line {reader.line_num + 1}: cannot be read ({e}): save "
+                             "it as CSV in UTF-8") from e
+        finally: csv.field_size_limit(before)
 
 # %% ../nbs/01_data.ipynb #1e75807f
 def read_questions(

@@ -41,9 +41,9 @@ GOOD = "me,small,2026-07-24,0.1,0.4,a bill\n"
     (HEAD + GOOD + "me,large,2026-07-24,nan,1,a bill\n", "line 3: input of large is 'nan'"),
     (HEAD + GOOD + "me,large,2026-07-24,1,-1,a bill\n", "line 3: output of large is '-1'"),
     (HEAD + GOOD + "me,large,24/07/2026,1,4,a bill\n", "line 3: date of large is '24/07/2026': write it as"),
-    (HEAD + GOOD + "me,large,2026-07-24,1,4\n", "line 3: not 6 fields"),
+    (HEAD + GOOD + "me,large,2026-07-24,1,4\n", "line 3: not the 6 fields"),
     (HEAD + GOOD + "me,large,2026-07-24,1,4,\n", "line 3: not 6 fields, none of them empty"),
-    (HEAD + GOOD + "me,large,2026-07-24,1,4,a,bill\n", "line 3: not 6 fields"),
+    (HEAD + GOOD + "me,large,2026-07-24,1,4,a,bill\n", "line 3: not the 6 fields"),
     (HEAD + GOOD + GOOD, "line 3: me small 2026-07-24 again, first in .*line 2: keep one"),
     (GOOD, "line 1: the head is .*: write provider,model,date,input,output,source"), ("", "line 1: the head is None"), (HEAD, "mine.csv holds no prices"),
 ])

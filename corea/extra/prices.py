@@ -6,7 +6,7 @@
 __all__ = ['TokenPrice', 'read_prices', 'price_of']
 
 # %% ../../nbs/08e_prices.ipynb #4854e935
-import csv, math
+import math
 from dataclasses import dataclass
 from datetime import date
 from numbers import Real
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..cascade import break_even
 from ..core import FILES, CoreaError
+from ..data import csv_rows
 from ..metrics import average, chord
 
 # %% ../../nbs/08e_prices.ipynb #7ff5e85a
@@ -71,22 +72,17 @@ def read_prices(
             raise CoreaError(f"{where}: {k} of {r['model']} is {r[k]!r}: give dollars per million "
                              "tokens, 0 or more")
         return x
-    with open(path, encoding="utf-8", newline="") as f:
-        reader = csv.DictReader(f)
-        if reader.fieldnames != HEAD:
-            raise CoreaError(f"{path}, line 1: the head is {reader.fieldnames}: write {','.join(HEAD)}")
-        for r in reader:
-            where = f"{path}, line {reader.line_num}"
-            if None in r or None in r.values() or "" in r.values():
-                raise CoreaError(f"{where}: not {len(HEAD)} fields, none of them empty")
-            try: date.fromisoformat(r["date"])
-            except ValueError:
-                raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: "
-                                 "write it as 2026-07-24") from None
-            key = r["provider"], r["model"], r["date"]
-            if seen.setdefault(key, where) != where:
-                raise CoreaError(f"{where}: {' '.join(key)} again, first in {seen[key]}: keep one")
-            rows.append(r | {k: amount(r, k, where) for k in ("input", "output")})
+    for i, r in csv_rows(path, HEAD):
+        where = f"{path}, line {i}"
+        if "" in r.values(): raise CoreaError(f"{where}: not {len(HEAD)} fields, none of them empty")
+        try: date.fromisoformat(r["date"])
+        except ValueError:
+            raise CoreaError(f"{where}: date of {r['model']} is {r['date']!r}: "
+                             "write it as 2026-07-24") from None
+        key = r["provider"], r["model"], r["date"]
+        if seen.setdefault(key, where) != where:
+            raise CoreaError(f"{where}: {' '.join(key)} again, first in {seen[key]}: keep one")
+        rows.append(r | {k: amount(r, k, where) for k in ("input", "output")})
     if not rows: raise CoreaError(f"{path} holds no prices")
     return pd.DataFrame(rows)
 

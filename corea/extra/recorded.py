@@ -7,13 +7,13 @@ __all__ = ['SETS', 'SIZES', 'CURVE', 'read_tidy', 'read_harness', 'plaut_sha256'
            'related', 'cascade_of']
 
 # %% ../../nbs/12_recorded.ipynb #87573f7a
-import csv, io, json, math, re
+import json, math, re
 from numbers import Real
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..answer import NUMBER
 from ..core import FILES, CoreaError
-from ..data import json_lines, opened
+from ..data import csv_rows, json_lines
 from ..published import RecordSet, copies
 
 # %% ../../nbs/12_recorded.ipynb #52d95c54
@@ -58,26 +58,6 @@ def framed(
     if not out: raise CoreaError(f"{path} holds no answers")
     f = pd.DataFrame(out)
     return f[COLUMNS + [c for c in f if c not in COLUMNS]]
-
-# %% ../../nbs/12_recorded.ipynb #b13974c0
-LONGEST_FIELD = 1 << 26     # characters of a completion in a table
-
-def csv_rows(
-    path # a .csv or .csv.gz file with a head
-): # yields (number of the line, dict); `CoreaError` names the line that is torn or cannot be read
-    "A table, row by row."
-    with opened(path) as packed, io.TextIOWrapper(packed, encoding="utf-8-sig", newline="") as f:
-        reader, before = csv.DictReader(f, strict=True), csv.field_size_limit(LONGEST_FIELD)
-        try:
-            for r in reader:
-                if None in r or None in r.values():
-                    raise CoreaError(f"{path}, line {reader.line_num}: not the {len(reader.fieldnames)} "
-                                     "fields of the head: torn, or a comma without quotes")
-                yield reader.line_num, r
-        except (csv.Error, UnicodeDecodeError) as e:
-            raise CoreaError(f"{path}, line {reader.line_num + 1}: cannot be read ({e}): save "
-                             "it as CSV in UTF-8") from e
-        finally: csv.field_size_limit(before)
 
 # %% ../../nbs/12_recorded.ipynb #05a90af9
 def read_tidy(
@@ -141,7 +121,7 @@ def read_harness(
             options = [o[0] if isinstance(o, list) and o and isinstance(o[0], list) else o for o in given]
             chosen = (name == "acc" and "acc_mutual_info" not in r and len(options) > 1
                       and all(isinstance(o, list) and len(o) == 2 for o in options))
-            yield where, dict(dataset=task, question_id=f"{r['doc_id']}-{r['doc_hash'][:12]}"
+            yield where, dict(dataset=task, question_id=f"{r['doc_id']}-{str(r['doc_hash'])[:12]}"
                               if r.get("doc_hash") else str(r["doc_id"]),
                               model=model or path.resolve().parent.name, correct=right(r[name], where),
                               confidence=top_probability(options, where) if chosen else math.nan)

@@ -190,22 +190,45 @@ LABELS = ["split", "dataset", "domain", "question_id", "sample"]
 NUMBERS = [c for c in ANSWERS if SCHEMA[c].kind != "str" and c not in ("sample", "reply_logprob",
                                                                        "reply_logprob_sum")]
 
+def read_csv(
+    path, # .csv or .csv.gz
+    **how # as pandas has it
+) -> pd.DataFrame: # `CoreaError` if it is torn or no table
+    "A table that a run left."
+    try: return pd.read_csv(path, **how)
+    except (OSError, EOFError, zlib.error, ValueError) as e:
+        raise CoreaError(f"{path} cannot be read ({e}): delete it and run the profile again") from None
+
 def read_table(
     path,       # a .csv.gz file of the records
     extra=()    # further columns that must be there
 ) -> pd.DataFrame: # sorted by split, data set, question, sample; `CoreaError` if it cannot be used
     "One table of records."
     want = [*extra, *LABELS, *NUMBERS]
-    try: f = pd.read_csv(path, usecols=lambda c: c in want,
-                         dtype=dict.fromkeys(NUMBERS, float) | {"question_id": str})
-    except (OSError, EOFError, zlib.error, ValueError) as e:
-        raise CoreaError(f"{path} cannot be read ({e}): delete it and run the profile again") from None
+    f = read_csv(path, usecols=lambda c: c in want,
+                 dtype=dict.fromkeys(NUMBERS, float) | {"question_id": str})
     if gone := [c for c in want if c not in f]:
         raise CoreaError(f"{path} has no column {gone[0]!r}: run the profile again")
     check_table(f, path)
     return f.sort_values([*extra, "split", "dataset", "question_id", "sample"], ignore_index=True)
 
 # %% ../../nbs/09a_records.ipynb #3a3b45f0
+def read_run(
+    folder # of records
+) -> dict: # run.json; `CoreaError` if it is none
+    "What a run says of itself."
+    path = Path(folder)/"run.json"
+    if not path.exists(): raise CoreaError(f"no records in {folder}: run the profile first (make results)")
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        sets, train_set = run["config"]["datasets"], run["config"]["train_set"]
+        if not all(isinstance(x, str) for x in (run["profile"], train_set, *sets)): raise TypeError("no text")
+        for split in run.get("questions", {}).values(): dict(split)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        why = getattr(e, "msg", f"{type(e).__name__}: {e}")
+        raise CoreaError(f"{path} cannot be read ({why}): delete it and run the profile again") from None
+    return run
+
 def config_of(
     run # run.json
 ) -> Config: # tuples where JSON has lists
@@ -305,12 +328,7 @@ def load_records(
 ) -> Records: # checked; `CoreaError` says what is missing or does not fit
     "Read the records of a run: those of the models that its configuration names, its data sets arranged."
     folder = Path(folder)
-    if not (folder/"run.json").exists():
-        raise CoreaError(f"no records in {folder}: run the profile first (make results)")
-    try: run = json.loads((folder/"run.json").read_text())
-    except json.JSONDecodeError as e:
-        raise CoreaError(f"{folder/'run.json'} cannot be read ({e.msg}): "
-                         "delete it and run the profile again") from None
+    run = read_run(folder)
     if profile not in (None, run["profile"]):
         raise CoreaError(f"{folder} holds records of profile {run['profile']!r}, not of {profile!r}")
     introduce(config_of(run).datasets, folder)
@@ -322,13 +340,8 @@ def load_records(
              for key, f in read_table(p).groupby(["split", "dataset"], sort=False) if key[1] in cfg.datasets}
     check_cells(cells, cfg, folder, run.get("questions", {}))
     steps = {m: read_table(p, ["step"]) for m, p in files("steps_", ".csv.gz").items()}
-    train = {}
-    for m, p in files("train_", ".csv").items():
-        try: train[m] = pd.read_csv(p)
-        except ValueError as e:
-            raise CoreaError(f"{p} cannot be read ({e}): delete it and run the profile again") from None
-    texts = {m: pd.read_csv(p, dtype=str, keep_default_na=False)
-             for m, p in files("texts_", ".csv.gz").items()}
+    train = {m: read_csv(p) for m, p in files("train_", ".csv").items()}
+    texts = {m: read_csv(p, dtype=str, keep_default_na=False) for m, p in files("texts_", ".csv.gz").items()}
     return Records(run, cfg, cells, steps, train, texts, folder)
 
 # %% ../../nbs/09a_records.ipynb #5afe0003
