@@ -202,10 +202,10 @@ def load_checkpoint(
     name, commit = at_commit(path)
     try:
         with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name, **commit)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **commit)
             model, info = AutoModelForCausalLM.from_pretrained(
                 name, dtype=kind, use_safetensors=True,
-                output_loading_info=True, **commit)
+                output_loading_info=True, trust_remote_code=False, **commit)
     except Exception as e:
         why = (str(e).strip() or type(e).__name__).splitlines()[0]
         raise CoreaError(f"cannot load {path} ({why}): make or copy the checkpoint again") from e
@@ -630,9 +630,10 @@ class VLLMEngine(Engine):
         kind = kw.setdefault("dtype", "float32" if current_platform.is_cpu() else "bfloat16")
         name, commit = at_commit(path)
         pinned = commit | {"tokenizer_revision": v for v in commit.values()}
-        self.llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm") | pinned | kw)
-        tokenizer, config = (AutoTokenizer.from_pretrained(name, **commit),
-                             AutoConfig.from_pretrained(name, **commit))
+        self.llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm", trust_remote_code=False)
+                            | pinned | kw)
+        tokenizer, config = (part.from_pretrained(name, trust_remote_code=False, **commit)
+                             for part in (AutoTokenizer, AutoConfig))
         name = f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
         self._setup(tokenizer, config, batch_size, name)
         self.context = self.llm.llm_engine.model_config.max_model_len

@@ -137,7 +137,7 @@ class RecordedEngine(Engine):
                              "a checkpoint folder")
         if isinstance(tokenizer, (str, PathLike)):
             from transformers import AutoTokenizer
-            try: tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            try: tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
             except Exception as e:  # whatever a folder may hold
                 raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give "
                                  "a checkpoint folder") from e

@@ -248,8 +248,8 @@ class ServerEngine(Engine):
         from transformers import AutoConfig, AutoTokenizer
         source, commit = at_commit(tokenizer)
         try:
-            own, config = (AutoTokenizer.from_pretrained(source, **commit),
-                           AutoConfig.from_pretrained(source, **commit))
+            own, config = (part.from_pretrained(source, trust_remote_code=False, **commit)
+                           for part in (AutoTokenizer, AutoConfig))
         except Exception as e:
             raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({one_line(e)}): give a checkpoint, "
                              "or none for the chat endpoint") from e

@@ -263,6 +263,19 @@ def test_generation_settings_of_the_checkpoint_do_not_count(folder, tmp_path):
     ask = lambda path: list(g.TransformersEngine(path).generate(QUESTIONS, g.Sampling(1.0), n=4, seed=1))
     assert ask(tmp_path/"ck") == ask(folder)
 
+@pytest.mark.parametrize("kind", ["", "unheard-of"])
+def test_a_checkpoints_own_code_is_neither_run_nor_offered(folder, tmp_path, monkeypatch, kind):
+    "Even where somebody sits at the terminal, who could be asked."
+    path = shutil.copytree(folder, tmp_path/"ck")
+    (path/"own.py").write_text(f"open({str(tmp_path/'ran')!r}, 'w')\nclass Config: pass\nclass Model: pass\nclass Tokenizer: pass\n")
+    for name, says in {"config.json": dict(AutoConfig="own.Config", AutoModelForCausalLM="own.Model"), "tokenizer_config.json": dict(AutoTokenizer=["own.Tokenizer", None])}.items():
+        said = json.loads((path/name).read_text()) | dict(auto_map=says)
+        (path/name).write_text(json.dumps(said | (dict(model_type=kind) if kind and name == "config.json" else {})))
+    monkeypatch.setattr("builtins.input", lambda *a: "y")
+    try: g.load_checkpoint(path)
+    except CoreaError as e: assert kind and str(path) in str(e)
+    assert not (tmp_path/"ran").exists()
+
 def test_scoring_in_small_pieces_gives_the_same(folder):
     model, tokenizer = g.load_checkpoint(folder)
     rows, keep = g.encode(tokenizer, QUESTIONS), [2, 3, 4]

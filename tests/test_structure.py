@@ -209,6 +209,11 @@ FORBIDDEN = {
     r"\bpickle\b": "pickle",
     r"trust_remote_code\s*=\s*True": "code from a hub",
 }
+def asks_for_code(call):
+    "A checkpoint loaded without a word against code of its own."
+    return (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"
+            and not any(k.arg == "trust_remote_code" and getattr(k.value, "value", None) is False for k in call.keywords))
+
 ABSOLUTE = r"(?<![\w.:/~])/(?:home|root|Users|tmp|var|usr|opt|etc|mnt|srv|work|workspace|content|private)/[\w.-]+|\b[A-Z]:\\\\?\w"
 
 @each(NOTEBOOKS)
@@ -218,6 +223,10 @@ def test_nothing_dangerous_and_no_path_of_one_machine(path):
         for text, place in ((c.source, ""), (json.dumps(c.outputs), "the output of ")):
             if m := re.search(ABSOLUTE, text): problems.append(f"{place}{c.where}: absolute path {m[0]}")
     report(problems)
+
+@each(NOTEBOOKS)
+def test_no_checkpoint_may_bring_code(path):
+    report([f"{c.where}: from_pretrained without trust_remote_code=False" for c in code(path) if c.exported for n in ast.walk(c.tree) if asks_for_code(n)])
 
 @each(NOTEBOOKS)
 def test_carries_no_widget_state_and_runs(path):

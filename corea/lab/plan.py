@@ -53,7 +53,7 @@ def lengths(
     if (folder/"tokenizer.json").exists() and "steps" in (rows := load_questions(dataset, "calibration",
                                                                                  200))[0]:
         from transformers import AutoTokenizer
-        return worked(AutoTokenizer.from_pretrained(folder), rows)
+        return worked(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), rows)
     prompt, completion = printed(d.paper, name)
     return (256, most) if math.isnan(completion) else (prompt, min(completion, most))
 
@@ -108,7 +108,7 @@ def shape(
         if not (path/"config.json").exists():
             raise CoreaError(f"no shape is known for {model!r}: give a folder with config.json, or one of "
                              f"{', '.join(SHAPES)}")
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     with torch.device("meta"): net = AutoModelForCausalLM.from_config(config)
     inside = [m for m in net.model.layers.modules() if isinstance(m, torch.nn.Linear)]
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

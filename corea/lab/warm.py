@@ -79,8 +79,8 @@ def pretrained(
     folder = Path(folder)
     if (folder/"config.json").exists(): return folder
     weights = Path(weights or weights_file())
-    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-    read = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name)
+    tokenizer, read = (part.from_pretrained(weights.parent, gguf_file=weights.name, trust_remote_code=False)
+                       for part in (AutoTokenizer, AutoModelForCausalLM))
     read.config.__dict__.pop("quantization_config", None)   # it says GGUF, and the fresh model is none
     model = type(read)(read.config)
     model.load_state_dict(read.state_dict())
@@ -316,8 +316,9 @@ def warm_start(
     taught = pretrained(folder/"smollm2")
     for n, how in enumerate(rounds, 1):
         out = folder/f"warm-{recipe_key(rounds[:n])}"
-        rows = ([] if (out/"final").exists()
-                else reply_rows(AutoTokenizer.from_pretrained(taught), warm_rows(how)))
+        rows = []
+        if not (out/"final").exists():
+            rows = reply_rows(AutoTokenizer.from_pretrained(taught, trust_remote_code=False), warm_rows(how))
         # on a card training takes less time than saving
         taught = train_sft(taught, rows, out, how.lr, how.epochs, how.batch, how.seed, device,
                            40 if device == "cpu" else 10**6)
