@@ -123,7 +123,7 @@ def test_few_arrows():
 OFFERED = {f"{m}.{name}" for m, names in {
     "answer": "Parsed", "cascade": "Answer Sweep", "data": "DataSet", "recorded_engine": "RecordedEngine",
     "scores": "fit", "server": "vllm_server", "thresholds": "budget_tau priced_tau expected_tau",
-    "lab.base": "Recipe make_base", "lab.command": "main", "extra.pairs": "keep", "extra.prices": "TokenPrice read_prices price_of",
+    "lab.base": "Recipe make_base", "lab.command": "main", "extra.prices": "TokenPrice read_prices price_of",
     "extra.real": "read_world verdicts", "extra.recorded": "read_tidy read_harness", "extra.targets": "simulate"}.items() for name in names.split()}
 
 def taken(path):
