@@ -20,7 +20,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test fuzz kills gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
+.PHONY: help setup results figures standin test outputs fuzz kills gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -60,6 +60,9 @@ test: $(STAMP)  ## every test, as CI runs them
 	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
 	@$(call say,"3/3  pytest and 10_results through papermill")
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py
+
+outputs: $(STAMP)  ## which notebooks print something else than is stored in them (10 minutes)
+	@$(BIN)/python tests/outputs.py 2> >(grep -v IPKernelApp >&2)
 
 INPUTS ?= 1000000
 TIME ?= 3600
