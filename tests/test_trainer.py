@@ -7,7 +7,8 @@ from corea.answer import confidence_span
 from corea.core import MODELS, CoreaError, load_profile
 from corea.data import load_questions
 from corea.generate import load_checkpoint
-from corea.trainer import confidence_tokens, decoupled_advantages, grpo_config, grpo_rows, resume_point, train_grpo
+from corea import trainer
+from corea.trainer import confidence_tokens, decoupled_advantages, grpo_config, grpo_rows, mark_whole, resume_point, train_grpo
 
 RUN = """
 import sys, torch
@@ -131,6 +132,32 @@ def test_half_written_checkpoint_is_not_trusted(tmp_path):
     (tmp_path/"checkpoint-2"/"model.safetensors").write_bytes(b"half")
     assert resume_point(tmp_path, 2) is None
     assert not (tmp_path/"checkpoint-2").exists()
+
+@pytest.mark.parametrize("fault", ["gone", "cut", "changed", "more", "mark torn"])
+def test_a_checkpoint_that_was_damaged_after_it_was_written_is_not_trusted(tmp_path, capsys, fault):
+    "The one before it serves; damaged ones are removed, and said to be."
+    for step in (2, 4):
+        (tmp_path/f"checkpoint-{step}"/"shard").mkdir(parents=True)
+        for name in ("model.safetensors", "optimizer.pt", "shard/rng_state.pth"): (tmp_path/f"checkpoint-{step}"/name).write_bytes(bytes(range(256)) * step)
+        mark_whole(tmp_path/f"checkpoint-{step}")
+    newest, path = tmp_path/"checkpoint-4", tmp_path/"checkpoint-4"/"shard"/"rng_state.pth"
+    assert resume_point(tmp_path, 2) == str(newest) and not capsys.readouterr().out
+    if fault == "gone": (newest/"optimizer.pt").unlink()
+    if fault == "cut": path.write_bytes(path.read_bytes()[:-1])
+    if fault == "changed": path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    if fault == "more": (newest/"scheduler.pt").touch()
+    if fault == "mark torn": (newest/"whole").write_text((newest/"whole").read_text()[:-9])
+    assert resume_point(tmp_path, 2) == str(tmp_path/"checkpoint-2") and not newest.exists() and str(newest) in capsys.readouterr().out
+
+def test_a_large_file_is_told_by_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "PIECE", 10)
+    big = tmp_path/"big"
+    big.write_bytes(bytes(1000))
+    before = trainer.fingerprint(big)
+    for at in (0, 5, 990, 999):
+        big.write_bytes(bytes(at) + b"x" + bytes(999 - at))
+        assert trainer.fingerprint(big) != before
+    assert before[0] == 1000
 
 def test_a_finished_run_is_not_run_again(unbroken):
     before = (unbroken/"final"/"model.safetensors").stat().st_mtime_ns

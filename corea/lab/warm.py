@@ -16,7 +16,7 @@ from ..core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_
 from ..data import VALUES, find_dataset, load_questions
 from ..generate import MARK, encode, free_memory, load_checkpoint, value_paths
 from ..published import PUBLISHED, raw_rows, read_gsm8k
-from ..trainer import resume_point, save_model
+from ..trainer import mark_whole, resume_point, save_model
 from ..zero_shot import COMMONSENSE_TRAIN, rows_of, without_retold
 from transformers import TrainerCallback
 
@@ -244,7 +244,7 @@ def warm_rows(
 class MarksWhole(TrainerCallback):
     "Marks a checkpoint once all of it is written; `resume_point` trusts no other."
     def on_save(self, args, state, control, **kwargs):
-        write_atomic(Path(args.output_dir)/f"checkpoint-{state.global_step}"/"whole", "")
+        mark_whole(Path(args.output_dir)/f"checkpoint-{state.global_step}")
 
 def reply_rows(
     tokenizer, rows # with a chat template; dicts question, reply
