@@ -195,10 +195,9 @@ def sentence(
 
 # %% ../../nbs/09f_report.ipynb #59e36a98
 def conclusions(
-    st, ids # a `Study`; of tables and figures
+    told # id of a table or figure -> as from `sentence`
 ) -> str: # Markdown, an item a line; nothing of those without a sentence
     "What the tables and figures of a run show, in one place."
-    told = {i: sentence(st, i) for i in ids}
     return "".join(f"- `{i}`: {s}\n" for i, s in told.items() if s)
 
 # %% ../../nbs/09f_report.ipynb #be2f6634
