@@ -6,7 +6,7 @@ from corea.lab.records import load_records
 from corea.lab.report import ITEMS, as_csv, produce, promised, wanted
 from corea.lab.study import study
 
-@pytest.mark.parametrize("only,ids", [([], ITEMS), ("", ITEMS), ("table_01,figure_02", ["table_01", "figure_02"]), (["toys"], ["toys"])])
+@pytest.mark.parametrize("only,ids", [([], list(ITEMS)), ("", list(ITEMS)), ("table_01,figure_02", ["table_01", "figure_02"]), (["toys"], ["toys"])])
 def test_only(only, ids): assert wanted(only) == ids
 
 def test_only_refuses_what_does_not_exist():

@@ -7,8 +7,9 @@ __all__ = ['ITEMS', 'said', 'sentence', 'conclusions', 'wanted', 'promised', 'as
 
 # %% ../../nbs/09f_report.ipynb #19bf0793
 import re
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
+from typing import Callable, NamedTuple
 import numpy as np, pandas as pd
 from ..core import CoreaError, write_atomic
 from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes,
@@ -24,49 +25,23 @@ from .together import statement
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../../nbs/09f_report.ipynb #ea1c895e
-SAID = dict(
-    table_01="With the Baseline LLM's Pass@1 as threshold, COREA's cost differs from the LLM's by "
-    "{1/COREA/DeepMath500/cost_change:+1}, "
-             "{1/COREA/OODMath/cost_change:+1} and {1/COREA/OODNon-Math/cost_change:+1} %, its Pass@1 by "
-    "{1/COREA/DeepMath500/vs_llm:+1}, "
-             "{1/COREA/OODMath/vs_llm:+1} and {1/COREA/OODNon-Math/vs_llm:+1} points, in domain, on OOD math "
-    "and on OOD non-math (Table 1).",
-    table_02="L1-SLM-Verb has the lowest ECE, {2/L1-SLM-Verb/all/ece:2}, and with Brier and the probe "
-    "the highest AUROC, "
-             "{2/L1-SLM-Verb/all/auroc:2}; RLVR-SLM-Verb has {2/RLVR-SLM-Verb/all/ece:2} and "
-    "{2/RLVR-SLM-Verb/all/auroc:2} (Table 2).",
-    figure_02="Lowering the threshold from {text/COREA/DeepMath500/tau_from:2} to "
-    "{text/COREA/DeepMath500/tau_to:1} changes cost by a further "
-              "{text/COREA/DeepMath500/cost_change:+0} % and Pass@1 by "
-    "{text/COREA/DeepMath500/vs_paper_tau:+1} points; COREA is the best system "
-              "for a Pass@1 between {text/COREA/DeepMath500/best_from:2} and "
-    "{text/COREA/DeepMath500/best_to:2} (5.2).",
-    figure_03="RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while Pass@1 "
-    "grows; at step 0 nearly all "
-              "confidences are at the top (5.3).",
-    table_03="L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC {3/L1/all/auroc:2} "
-    "against Brier's {3/Brier/all/ece:2} and "
-             "{3/Brier/all/auroc:2}; L2's ECE of {3/L2/all/ece:2} is blamed on a fixed "
-    "stopping step (Table 3).",
-    table_04="With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, {4/16/all/ece:2} and "
-    "{4/32/all/ece:2}, AUROC "
-             "{4/4/all/auroc:2}, {4/8/all/auroc:2}, {4/16/all/auroc:2} and {4/32/all/auroc:2} (Table 4).",
-    table_11="With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost of "
-    "{11/COREA/DeepMath500/cost:0} in domain, "
-             "the LLM {11/Baseline LLM/DeepMath500/pass1:1} at {11/Baseline "
-    "LLM/DeepMath500/cost:0} (Table 11).",
-    histograms="Stated confidence stays discrete, so the sweep of the threshold is not smooth (Limitations).",
-) | {f"table_{t:02}": f"{c}: COREA {{{t}/COREA/{c}/pass1:1}} at a cost of {{{t}/COREA/{c}/cost:0}}, the LLM "
-     f"{{{t}/{LLM}/{c}/pass1:1}} at "
-                      f"{{{t}/{LLM}/{c}/cost:0}} (Table {t})." for t, c in enumerate(PAPER_SETS, 5)}
+class Item(NamedTuple):
+    "A table or a figure: what the paper says of it, how it is made, what this run shows."
+    id: str
+    paper: str         # the paper's line; {table/row/column/metric:digits} stands for a number of its own
+    make: Callable     # of a `Study`: a table and its Markdown, or a figure
+    say: Callable      # of a `Study`: our line, Markdown
+    figure: bool = False
 
 # %% ../../nbs/09f_report.ipynb #78818ffd
-def said(
-    numbers, item # as from `paper_numbers`, one of `ITEMS`
-) -> str: # Markdown; empty where the paper shows nothing of the kind
-    "What the paper says there, with its own numbers."
-    number_at = lambda m: number(paper_value(numbers, *m[1].split("/"))[0], int(m[3]), bool(m[2]))
-    return re.sub(r"\{([^:}]+):(\+?)(\d)\}", number_at, SAID.get(item, ""))
+def quoted(
+    numbers, text # as from `paper_numbers`; a line as in `Item.paper`
+) -> str:
+    "A line of the paper's with its own numbers, from the table they were copied into."
+    def number_at(found):
+        row, sign, digits = found.groups()
+        return number(paper_value(numbers, *row.split("/"))[0], int(digits), bool(sign))
+    return re.sub(r"\{([^:}]+):(\+?)(\d)\}", number_at, text)
 
 # %% ../../nbs/09f_report.ipynb #ea501a0c
 def spoken(
@@ -78,120 +53,247 @@ def spoken(
     v, lo, hi = (number(e[k], digits, bool(unit)) for k in ("value", "ci_low", "ci_high"))
     return f"{v}{' ' + unit if unit else ''} [{lo}, {hi}]"
 
-# %% ../../nbs/09f_report.ipynb #e9846ab5
+# %% ../../nbs/09f_report.ipynb #a547c8d3
+def of_home(
+    say # of a `Study` and the name of its set in domain
+) -> Callable: # of a `Study`
+    "A line about the set in domain; without one it says that there is none."
+    @wraps(say)
+    def checked(st):
+        home = home_set(st.cfg)
+        return say(st, home) if home else "No data set of this run is in domain."
+    return checked
+
+# %% ../../nbs/09f_report.ipynb #d613c1e6
+def say_scoreboard(st):
+    board = scoreboard(st)
+    verdicts = board[~board.claim_id.str.contains(":")].verdict
+    known = ("reproduced", "direction holds", "not reproduced", "not run")
+    counts = {v: (verdicts == v).sum() for v in known}
+    return "Of the rows above, " + ", ".join(f"{n} *{v}*" for v, n in counts.items() if n) + "."
+
+def say_bars(st):
+    bars, _ = table_bars(st)
+    bars = bars[bars.verdict != "not run"]
+    met = bars.verdict.isin(["direction holds", "reproduced"])
+    counts = met.groupby(bars.system, sort=False).agg(["sum", "size"])
+    return "Bars met: " + ", ".join(f"{name} {n} of {of}" for name, n, of in counts.itertuples()) + "."
+
+# %% ../../nbs/09f_report.ipynb #d8358825
+def say_all_systems(st):
+    def differences(g):
+        cost, points = spoken(st, "COREA", g, "cost_change", "%"), spoken(st, "COREA", g, "vs_llm")
+        return f"{cost} and {points} {GROUPS[g]}"
+    lines = [differences(g) for g in GROUPS if g in st.places]
+    return ("At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by "
+            + "; ".join(lines) + ".")
+
+def say_one_set(st, name):
+    cost = spoken(st, "COREA", name, "cost_change", "%")
+    llm, chord, random = (spoken(st, "COREA", name, f"vs_{other}") for other in ("llm", "chord", "random"))
+    return (f"On `{name}`, COREA at the calibrated threshold: cost {cost}, Pass@1 {llm} "
+            f"against the LLM, {chord} against the chord, {random} against random deferral.")
+
+def say_paper_set(st, paper):
+    name = stand_ins(st.cfg).get(paper)
+    return say_one_set(st, name) if name else ""    # the table says so
+
+def say_where(st, head, metric, test):
+    "On which data sets an interval lies whole on the better side of zero, for COREA and its relatives."
+    def clear(name):
+        return [d for d in st.cfg.datasets if holds(estimate(measure(st, name, d, metric)), test, 0)]
+    found = {name: clear(name) for name in ("COREA", *relatives(st))}
+    return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
+        f"{name} {len(sets)} ({', '.join(sets) or 'none'})" for name, sets in found.items()) + "."
+
+def say_policies(st):
+    first = statement(st.policies()).splitlines()[0].removeprefix("- ")
+    return "Policies " + first.replace("Above", "above", 1)
+
+@of_home
+def say_figure_2(st, home):
+    chord, coin = (spoken(st, "COREA", home, f"vs_{other}") for other in ("chord", "random"))
+    return f"At the calibrated threshold COREA lies {chord} from the chord and {coin} from random deferral."
+
+# %% ../../nbs/09f_report.ipynb #ab098505
+def say_signals(st):
+    l1, rlvr = ([spoken(st, n, "all", m, "") for m in ("ece", "auroc")] for n in ("COREA", "RLVR-SLM-Verb"))
+    groups = [g for g in GROUPS if g in st.places]
+    ranks = "; ".join(f"{name} " + ", ".join(spoken(st, name, g, "auroc", "") for g in groups)
+                      for name in ("COREA", "Router+RLVR-SLM", "RLVR-SLM-Expected") if st.has(name))
+    return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and "
+            f"{rlvr[1]}. AUROC {', '.join(GROUPS[g] for g in groups)}, beside two that were never paid "
+            f"for a confidence (the router sees the question only): {ranks}.")
+
+def say_control(st):
+    if not st.has("COREA-Control"): return "The control is not part of this profile."
+    groups = [g for g in GROUPS if g in st.places]
+    pairs = ["{} and {} {}".format(*(spoken(st, n, g, "auroc", "") for n in ("COREA-Control", "COREA")),
+                                   GROUPS[g]) for g in groups]
+    control, full = (estimate(measure(st, n, groups[0], "auroc"))["value"] - .5
+                     for n in ("COREA-Control", "COREA"))
+    failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC "
+              "elsewhere is then no sign of a failed transfer."
+              if home_set(st.cfg) and control < full / 2 else "")
+    return ("AUROC of L1 from the control base, and from the base installed on all families: "
+            + "; ".join(pairs) + "." + failed)
+
+@of_home
+def say_reliability(st, home):
+    before, after, mean = (spoken(st, n, home, "ece", "") for n in ("SLM-Verb", "COREA", "COREA-Expected"))
+    return (f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its "
+            "expected confidence.")
+
+@of_home
+def say_histograms(st, home):
+    top = pooled(st, "l1", "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
+    if top.empty: return "In domain, L1 states no confidence."
+    values = " and ".join(number(v) for v in top.index)
+    return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up "
+            f"{number(100 * top.sum(), 0)} % of its statements (L1 pays best the median of a group's "
+            "share of right answers, which lies on a grid).")
+
+# %% ../../nbs/09f_report.ipynb #d638cd23
+def say_rewards(st, what="rewards"):
+    targets = {s.name: s.name for s in SYSTEMS if s.kind == "target"} if what == "targets" else {}
+    names = REWARDS | targets
+    ran = [n for n in names if st.has(n)]
+    value = {(n, m): estimate(measure(st, n, "all", m))["value"] for n in ran for m in ("ece", "auroc")}
+    defined = [n for n in ran if np.isfinite([value[n, "ece"], value[n, "auroc"]]).all()] or ran
+    lowest = min(defined, key=lambda n: value[n, "ece"])
+    highest = max(defined, key=lambda n: value[n, "auroc"])
+    return (f"Of {len(ran)} {what} that were trained, over all data sets: "
+            f"lowest ECE {names[lowest]} ({spoken(st, lowest, 'all', 'ece', '')}), "
+            f"highest AUROC {names[highest]} ({spoken(st, highest, 'all', 'auroc', '')}).")
+
+def say_rollouts(st):
+    return "AUROC over all data sets, by rollouts: " + ", ".join(
+        f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}" for n, s in sorted(group_sizes(st).items())) + "."
+
+def say_smaller(st):
+    return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs "
+                     f"{spoken(s, 'COREA', 'in_domain', 'cost_change', '%')} more or less than the LLM"
+                     for s in smaller(st))
+
+def say_backbones(st):
+    return "ECE over all data sets, before and under L1: " + "; ".join(
+        f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}"
+        for n, s in backbones(st).items()) + "."
+
+def say_figure_3(st):
+    auroc = over_steps(st, "l1", "auroc").mean(axis=1)
+    if auroc.empty: return "Not run: no answers from the course of training."
+    first, last = (f"{number(auroc.iloc[i], 2)} at step {auroc.index[i]}" for i in (0, -1))
+    return f"Under L1, AUROC on these questions goes from {first} to {last}."
+
+@of_home
+def say_toys(st, home):
+    toys = table_toys(st)[0]
+    paper, calibrated = ((toys[c] == "LLM asked").sum() for c in toys.columns[-2:])
+    return f"Of the four, {paper} go to the LLM at the paper's threshold, {calibrated} at the calibrated one."
+
+# %% ../../nbs/09f_report.ipynb #c4f7d134
+def say_nothing(st): return ""
+
+def of_paper_set(
+    number, paper # of the table, a set of the paper's
+) -> Item:
+    "The table of one of the paper's data sets, filled by the set that stands for it."
+    here = f"{{{number}/COREA/{paper}/pass1:1}} at a cost of {{{number}/COREA/{paper}/cost:0}}"
+    llm = f"{{{number}/{LLM}/{paper}/pass1:1}} at {{{number}/{LLM}/{paper}/cost:0}}"
+    return Item(f"table_{number:02}", f"{paper}: COREA {here}, the LLM {llm} (Table {number}).",
+                partial(table_of_paper_set, paper=paper), partial(say_paper_set, paper=paper))
+
+TABLES_OF_SYSTEMS = [
+    Item("table_01", "With the Baseline LLM's Pass@1 as threshold, COREA's cost differs from the LLM's by "
+         "{1/COREA/DeepMath500/cost_change:+1}, {1/COREA/OODMath/cost_change:+1} and "
+         "{1/COREA/OODNon-Math/cost_change:+1} %, its Pass@1 by {1/COREA/DeepMath500/vs_llm:+1}, "
+         "{1/COREA/OODMath/vs_llm:+1} and {1/COREA/OODNon-Math/vs_llm:+1} points, in domain, on OOD math "
+         "and on OOD non-math (Table 1).", table_1, say_all_systems),
+    Item("table_02", "L1-SLM-Verb has the lowest ECE, {2/L1-SLM-Verb/all/ece:2}, and with Brier and the "
+         "probe the highest AUROC, {2/L1-SLM-Verb/all/auroc:2}; RLVR-SLM-Verb has "
+         "{2/RLVR-SLM-Verb/all/ece:2} and {2/RLVR-SLM-Verb/all/auroc:2} (Table 2).", table_2, say_signals),
+    *(of_paper_set(t, paper) for t, paper in enumerate(PAPER_SETS, 5))]
+
+# %% ../../nbs/09f_report.ipynb #92596cf6
+TABLES_OF_VARIANTS = [
+    Item("table_03", "L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC "
+         "{3/L1/all/auroc:2} against Brier's {3/Brier/all/ece:2} and {3/Brier/all/auroc:2}; L2's ECE of "
+         "{3/L2/all/ece:2} is blamed on a fixed stopping step (Table 3).",
+         partial(table_rewards, table=3), say_rewards),
+    Item("table_04", "With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, "
+         "{4/16/all/ece:2} and {4/32/all/ece:2}, AUROC {4/4/all/auroc:2}, {4/8/all/auroc:2}, "
+         "{4/16/all/auroc:2} and {4/32/all/auroc:2} (Table 4).",
+         partial(table_rollouts, table=4), say_rollouts),
+    Item("table_11", "With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost "
+         "of {11/COREA/DeepMath500/cost:0} in domain, the LLM {11/Baseline LLM/DeepMath500/pass1:1} at "
+         "{11/Baseline LLM/DeepMath500/cost:0} (Table 11).", table_11, say_smaller),
+    *(Item(f"table_{t}", "", partial(table_rewards, table=t), say_rewards) for t in (12, 13)),
+    *(Item(f"table_{t}", "", partial(table_rollouts, table=t), say_rollouts) for t in (14, 15))]
+
+# %% ../../nbs/09f_report.ipynb #539674be
+def figure(id, paper, make, say): return Item(id, paper, make, say, figure=True)
+
+FIGURES_DRAWN = [
+    figure("figure_02", "Lowering the threshold from {text/COREA/DeepMath500/tau_from:2} to "
+           "{text/COREA/DeepMath500/tau_to:1} changes cost by a further "
+           "{text/COREA/DeepMath500/cost_change:+0} % and Pass@1 by "
+           "{text/COREA/DeepMath500/vs_paper_tau:+1} points; COREA is the best system for a Pass@1 between "
+           "{text/COREA/DeepMath500/best_from:2} and {text/COREA/DeepMath500/best_to:2} (5.2).",
+           figure_2, say_figure_2),
+    figure("figure_03", "RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while "
+           "Pass@1 grows; at step 0 nearly all confidences are at the top (5.3).", figure_3, say_figure_3),
+    figure("figure_04", "", figure_4, say_backbones),
+    figure("figure_09", "", figure_9, say_backbones),
+    figure("reliability", "", figure_reliability, say_reliability),
+    figure("histograms", "Stated confidence stays discrete, so the sweep of the threshold is not smooth "
+           "(Limitations).", figure_histograms, say_histograms),
+    figure("planes", "", figure_planes, partial(say_where, head="Cheaper than the LLM", metric="cost_change",
+                                                test="below"))]
+
+# %% ../../nbs/09f_report.ipynb #83597361
+def make_scoreboard(st):
+    board = scoreboard(st)
+    return board, scoreboard_text(board, st.scale)
+
+def make_metrics(st): return metrics_table(st), ""
+
+FIRST = [Item("scoreboard", "", make_scoreboard, say_scoreboard), Item("bars", "", table_bars, say_bars),
+         Item("metrics", "", make_metrics, say_nothing)]
+OURS = [Item("chord", "", table_chord, partial(say_where, head="Above the chord", metric="vs_chord",
+                                               test="above")),
+        Item("policies", "", table_policies, say_policies),
+        Item("targets", "", table_targets, partial(say_rewards, what="targets")),
+        Item("control", "", table_control, say_control), Item("toys", "", table_toys, say_toys),
+        Item("example", "", table_example, say_nothing)]
+
+# %% ../../nbs/09f_report.ipynb #6715b531
+ITEMS = {item.id: item for item in (
+    *FIRST, *sorted((*TABLES_OF_SYSTEMS, *TABLES_OF_VARIANTS), key=lambda item: item.id),
+    *OURS, *FIGURES_DRAWN)}
+
+# %% ../../nbs/09f_report.ipynb #6d596e37
 def set_items(
     cfg # a `Config`
-) -> dict: # id -> data set
+) -> dict: # id -> `Item`
     "The tables that a run has beside the paper's: one for each set that stands for none of the paper's."
-    return {"set_" + re.sub(r"[^\w.-]", "-", d): d for d in sets_apart(cfg)}
+    def item(name):
+        return Item("set_" + re.sub(r"[^\w.-]", "-", name), "", partial(table_of_set, dataset=name),
+                    partial(say_one_set, name=name))
+    return {i.id: i for i in map(item, sets_apart(cfg))}
 
-# %% ../../nbs/09f_report.ipynb #59e36a96
+# %% ../../nbs/09f_report.ipynb #4f8d98f4
+def said(
+    numbers, item # as from `paper_numbers`, an id
+) -> str: # Markdown; empty where the paper shows nothing of the kind
+    "What the paper says there, with its own numbers."
+    return quoted(numbers, ITEMS[item].paper) if item in ITEMS else ""
+
 def sentence(
-    st, item # a `Study`, one of `ITEMS`
+    st, item # a `Study`, an id
 ) -> str: # Markdown; empty if there is nothing to say
     "What a table or figure shows, in one sentence."
-    d, say = home_set(st.cfg), partial(spoken, st)
-    if item == "scoreboard":
-        f = scoreboard(st)
-        v = f[~f.claim_id.str.contains(":")].verdict
-        kinds = [k for k in ("reproduced", "direction holds", "not reproduced", "not run") if (v == k).any()]
-        return "Of the rows above, " + ", ".join(f"{(v == k).sum()} *{k}*" for k in kinds) + "."
-    if item == "bars":
-        f, _ = table_bars(st)
-        f = f[f.verdict != "not run"]
-        met = (f.verdict.isin(["direction holds", "reproduced"])
-               .groupby(f.system, sort=False).agg(["sum", "size"]))
-        return "Bars met: " + ", ".join(f"{n} {a} of {b}" for n, a, b in met.itertuples()) + "."
-    if item in ("chord", "planes"):
-        metric, test = ("vs_chord", "above") if item == "chord" else ("cost_change", "below")
-        hold = lambda n, k: holds(estimate(measure(st, n, k, metric)), test, 0)
-        clear = {n: [k for k in st.cfg.datasets if hold(n, k)] for n in ("COREA", *relatives(st))}
-        head = "Above the chord" if item == "chord" else "Cheaper than the LLM"
-        return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
-            f"{n} {len(ds)} ({', '.join(ds) or 'none'})" for n, ds in clear.items()) + "."
-    if item == "policies":
-        return ("Policies " + statement(st.policies()).splitlines()[0]
-                .removeprefix("- ").replace("Above", "above", 1))
-    if item == "control":
-        if not st.has("COREA-Control"): return "The control is not part of this profile."
-        groups = [g for g in GROUPS if g in st.places]
-        pair = lambda g: " and ".join(say(n, g, "auroc", "") for n in ("COREA-Control", "COREA"))
-        own, full = (estimate(measure(st, n, groups[0], "auroc"))["value"] - .5
-                     for n in ("COREA-Control", "COREA"))
-        failed = (" The control learnt little in domain too, where it had the same help: a lower AUROC "
-                  "elsewhere is then no sign of a failed transfer." if d and own < full / 2 else "")
-        return ("AUROC of L1 from the control base, and from the base installed on all families: "
-                + "; ".join(f"{pair(g)} {GROUPS[g]}" for g in groups) + "." + failed)
-    if not d and item in ("toys", "figure_02", "reliability", "histograms"):
-        return "No data set of this run is in domain."
-    if item == "toys":
-        f = table_toys(st)[0]
-        asked = [(f[c] == "LLM asked").sum() for c in f.columns[-2:]]
-        return (f"Of the four, {asked[0]} go to the LLM at the paper's threshold, {asked[1]} "
-                "at the calibrated one.")
-    if item == "table_01":
-        return ("At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by "
-                + "; ".join(
-                    f"{say('COREA', g, 'cost_change', '%')} and {say('COREA', g, 'vs_llm')} {GROUPS[g]}"
-                    for g in GROUPS if g in st.places) + ".")
-    if item == "table_02":
-        l1, rlvr = ([say(n, "all", m, "") for m in ("ece", "auroc")] for n in ("COREA", "RLVR-SLM-Verb"))
-        groups = [g for g in GROUPS if g in st.places]
-        ranks = "; ".join(f"{n} " + ", ".join(say(n, g, "auroc", "") for g in groups)
-                          for n in ("COREA", "Router+RLVR-SLM", "RLVR-SLM-Expected") if st.has(n))
-        return (f"ECE of L1's stated confidence is {l1[0]}, its AUROC {l1[1]}; RLVR's are {rlvr[0]} and "
-                f"{rlvr[1]}. AUROC {', '.join(GROUPS[g] for g in groups)}, beside two that were never paid "
-                f"for a confidence (the router sees the question only): {ranks}.")
-    if item in ("table_03", "table_12", "table_13", "targets"):
-        known = REWARDS | {s.name: s.name for s in SYSTEMS if s.kind == "target" and item == "targets"}
-        ran = [n for n in known if st.has(n)]
-        value = lambda n, m: estimate(measure(st, n, "all", m))["value"]
-        defined = [n for n in ran if np.isfinite([value(n, m) for m in ("ece", "auroc")]).all()]
-        best = {m: f(defined or ran, key=partial(value, m=m)) for m, f in (("ece", min), ("auroc", max))}
-        return (f"Of {len(ran)} {'targets' if item == 'targets' else 'rewards'} that were trained, "
-                "over all data sets: " + ", ".join(
-                    f"{word} {m.upper()} {known[n]} ({say(n, 'all', m, '')})"
-                    for word, (m, n) in zip(("lowest", "highest"), best.items())) + ".")
-    if item in ("table_04", "table_14", "table_15"):
-        return "AUROC over all data sets, by rollouts: " + ", ".join(
-            f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}"
-            for n, s in sorted(group_sizes(st).items())) + "."
-    if item == "table_11":
-        return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs "
-                         f"{spoken(s, 'COREA', 'in_domain', 'cost_change', '%')}"
-                         " more or less than the LLM" for s in smaller(st))
-    if item in ("figure_04", "figure_09"):
-        return "ECE over all data sets, before and under L1: " + "; ".join(
-            f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}"
-            for n, s in backbones(st).items()) + "."
-    if item.startswith("table_") or item in set_items(st.cfg):
-        d = set_items(st.cfg).get(item) or stand_ins(st.cfg).get(PAPER_SETS[int(item[6:]) - 5])
-        if not d: return ""     # the table says so
-        cost, *gaps = (say("COREA", d, "cost_change", "%"),
-                       *(say("COREA", d, f"vs_{k}") for k in ("llm", "chord", "random")))
-        return (f"On `{d}`, COREA at the calibrated threshold: cost {cost}, Pass@1 {gaps[0]} "
-                f"against the LLM, {gaps[1]} against the chord, {gaps[2]} against random deferral.")
-    if item == "figure_02":
-        chord, coin = (say("COREA", d, f"vs_{k}") for k in ("chord", "random"))
-        return (f"At the calibrated threshold COREA lies {chord} from the chord and {coin} "
-                "from random deferral.")
-    if item == "figure_03":
-        f = over_steps(st, "l1", "auroc").mean(axis=1)
-        if f.empty: return "Not run: no answers from the course of training."
-        first, last = (f"{number(f.iloc[i], 2)} at step {f.index[i]}" for i in (0, -1))
-        return f"Under L1, AUROC on these questions goes from {first} to {last}."
-    if item == "reliability":
-        before, after, mean = (say(n, d, "ece", "") for n in ("SLM-Verb", "COREA", "COREA-Expected"))
-        return (f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its "
-                "expected confidence.")
-    if item == "histograms":
-        top = pooled(st, "l1", "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
-        if top.empty: return "In domain, L1 states no confidence."
-        values = " and ".join(number(v) for v in top.index)
-        return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up "
-                f"{number(100 * top.sum(), 0)} % of its statements (L1 pays best the median of a group's "
-                "share of right answers, which lies on a grid).")
-    return ""
+    return (ITEMS | set_items(st.cfg))[item].say(st)
 
 # %% ../../nbs/09f_report.ipynb #59e36a98
 def conclusions(
@@ -200,22 +302,7 @@ def conclusions(
     "What the tables and figures of a run show, in one place."
     return "".join(f"- `{i}`: {s}\n" for i, s in told.items() if s)
 
-# %% ../../nbs/09f_report.ipynb #be2f6634
-FIGURE_ITEMS = dict(figure_02=figure_2, figure_03=figure_3, figure_04=figure_4, figure_09=figure_9,
-                    reliability=figure_reliability, histograms=figure_histograms, planes=figure_planes)
-TABLE_ITEMS = dict(scoreboard=lambda st: ((f := scoreboard(st)), scoreboard_text(f, st.scale)),
-                   bars=table_bars, metrics=lambda st: (metrics_table(st), ""),
-                   table_01=table_1, table_02=table_2, table_03=partial(table_rewards, table=3),
-                   table_04=partial(table_rollouts, table=4)) | {
-f"table_{t:02}": partial(table_of_paper_set, paper=p)
-                       for t, p in enumerate(PAPER_SETS, 5)} | dict(table_11=table_11) | {
-f"table_{t}": partial(table_rewards if t < 14 else table_rollouts, table=t) for t in range(12, 16)} | dict(
-chord=table_chord, policies=table_policies, targets=table_targets, control=table_control, toys=table_toys,
-    example=table_example)
-
 # %% ../../nbs/09f_report.ipynb #98f41f62
-ITEMS = list(TABLE_ITEMS) + list(FIGURE_ITEMS)
-
 def wanted(
     only,    # ids, as a list or as one text with commas; empty = all
     cfg=None # of the run, a `Config`; None knows no sets but the paper's
@@ -232,7 +319,7 @@ def promised(
 ) -> list: # paths
     "The files of some tables and figures."
     def files(i):
-        if i in FIGURE_ITEMS: return [f"figures/{i}.svg", f"figures/{i}.png"]
+        if i in ITEMS and ITEMS[i].figure: return [f"figures/{i}.svg", f"figures/{i}.png"]
         return [f"tables/{i}.csv"] if i == "metrics" else [f"tables/{i}.csv", f"tables/{i}.md"]
     return [Path(out)/p for i in wanted(only, cfg) for p in files(i)]
 
@@ -249,10 +336,9 @@ def produce(
     st, item, out # a `Study`, one of `ITEMS` or of its `set_items`, the folder of tables/ and figures/
 ) -> object: # the table as Markdown, or the path of the figure's PNG
     "Make one table or figure, and write its files."
-    if item in FIGURE_ITEMS:
-        return savefig(FIGURE_ITEMS[item](st), Path(out)/"figures"/item)[1]
-    own = set_items(st.cfg)
-    frame, text = table_of_set(st, own[item]) if item in own else TABLE_ITEMS[item](st)
+    wish = (ITEMS | set_items(st.cfg))[item]
+    if wish.figure: return savefig(wish.make(st), Path(out)/"figures"/item)[1]
+    frame, text = wish.make(st)
     write_atomic(Path(out)/"tables"/f"{item}.csv", as_csv(frame))
     if text: write_atomic(Path(out)/"tables"/f"{item}.md", text)
     return text
