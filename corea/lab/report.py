@@ -36,7 +36,7 @@ class Item(NamedTuple):
 # %% ../../nbs/09f_report.ipynb #78818ffd
 def quoted(
     numbers, text # as from `paper_numbers`; a line as in `Item.paper`
-) -> str:
+) -> str: # Markdown
     "A line of the paper's with its own numbers, from the table they were copied into."
     def number_at(found):
         row, sign, digits = found.groups()
@@ -65,14 +65,18 @@ def of_home(
     return checked
 
 # %% ../../nbs/09f_report.ipynb #d613c1e6
-def say_scoreboard(st):
+def say_scoreboard(
+    st # a `Study`
+) -> str: # Markdown
     board = scoreboard(st)
     verdicts = board[~board.claim_id.str.contains(":")].verdict
     known = ("reproduced", "direction holds", "not reproduced", "not run")
     counts = {v: (verdicts == v).sum() for v in known}
     return "Of the rows above, " + ", ".join(f"{n} *{v}*" for v, n in counts.items() if n) + "."
 
-def say_bars(st):
+def say_bars(
+    st # a `Study`
+) -> str: # Markdown
     bars, _ = table_bars(st)
     bars = bars[bars.verdict != "not run"]
     met = bars.verdict.isin(["direction holds", "reproduced"])
@@ -80,7 +84,9 @@ def say_bars(st):
     return "Bars met: " + ", ".join(f"{name} {n} of {of}" for name, n, of in counts.itertuples()) + "."
 
 # %% ../../nbs/09f_report.ipynb #d8358825
-def say_all_systems(st):
+def say_all_systems(
+    st # a `Study`
+) -> str: # Markdown
     def differences(g):
         cost, points = spoken(st, "COREA", g, "cost_change", "%"), spoken(st, "COREA", g, "vs_llm")
         return f"{cost} and {points} {GROUPS[g]}"
@@ -88,17 +94,25 @@ def say_all_systems(st):
     return ("At thresholds from the calibration split COREA's cost and Pass@1 differ from the LLM's by "
             + "; ".join(lines) + ".")
 
-def say_one_set(st, name):
+def say_one_set(
+    st, name # a `Study`, a data set
+) -> str: # Markdown
     cost = spoken(st, "COREA", name, "cost_change", "%")
     llm, chord, random = (spoken(st, "COREA", name, f"vs_{other}") for other in ("llm", "chord", "random"))
     return (f"On `{name}`, COREA at the calibrated threshold: cost {cost}, Pass@1 {llm} "
             f"against the LLM, {chord} against the chord, {random} against random deferral.")
 
-def say_paper_set(st, paper):
+def say_paper_set(
+    st, paper # a `Study`, a set of the paper's
+) -> str: # Markdown; empty if none stands for it
     name = stand_ins(st.cfg).get(paper)
     return say_one_set(st, name) if name else ""    # the table says so
 
-def say_where(st, head, metric, test):
+# %% ../../nbs/09f_report.ipynb #5a45dab9
+def say_where(
+    st, head,    # a `Study`, first words of the line
+    metric, test # as in `measure` and in `holds`
+) -> str: # Markdown
     "On which data sets an interval lies whole on the better side of zero, for COREA and its relatives."
     def clear(name):
         return [d for d in st.cfg.datasets if holds(estimate(measure(st, name, d, metric)), test, 0)]
@@ -106,17 +120,23 @@ def say_where(st, head, metric, test):
     return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
         f"{name} {len(sets)} ({', '.join(sets) or 'none'})" for name, sets in found.items()) + "."
 
-def say_policies(st):
+def say_policies(
+    st # a `Study`
+) -> str: # Markdown
     first = statement(st.policies()).splitlines()[0].removeprefix("- ")
     return "Policies " + first.replace("Above", "above", 1)
 
 @of_home
-def say_figure_2(st, home):
+def say_figure_2(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
     chord, coin = (spoken(st, "COREA", home, f"vs_{other}") for other in ("chord", "random"))
     return f"At the calibrated threshold COREA lies {chord} from the chord and {coin} from random deferral."
 
 # %% ../../nbs/09f_report.ipynb #ab098505
-def say_signals(st):
+def say_signals(
+    st # a `Study`
+) -> str: # Markdown
     l1, rlvr = ([spoken(st, n, "all", m, "") for m in ("ece", "auroc")] for n in ("COREA", "RLVR-SLM-Verb"))
     groups = [g for g in GROUPS if g in st.places]
     ranks = "; ".join(f"{name} " + ", ".join(spoken(st, name, g, "auroc", "") for g in groups)
@@ -125,7 +145,9 @@ def say_signals(st):
             f"{rlvr[1]}. AUROC {', '.join(GROUPS[g] for g in groups)}, beside two that were never paid "
             f"for a confidence (the router sees the question only): {ranks}.")
 
-def say_control(st):
+def say_control(
+    st # a `Study`
+) -> str: # Markdown
     if not st.has("COREA-Control"): return "The control is not part of this profile."
     groups = [g for g in GROUPS if g in st.places]
     pairs = ["{} and {} {}".format(*(spoken(st, n, g, "auroc", "") for n in ("COREA-Control", "COREA")),
@@ -138,14 +160,19 @@ def say_control(st):
     return ("AUROC of L1 from the control base, and from the base installed on all families: "
             + "; ".join(pairs) + "." + failed)
 
+# %% ../../nbs/09f_report.ipynb #a6034ec6
 @of_home
-def say_reliability(st, home):
+def say_reliability(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
     before, after, mean = (spoken(st, n, home, "ece", "") for n in ("SLM-Verb", "COREA", "COREA-Expected"))
     return (f"In domain, ECE goes from {before} before training to {after} under L1, {mean} with its "
             "expected confidence.")
 
 @of_home
-def say_histograms(st, home):
+def say_histograms(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
     top = pooled(st, "l1", "in_domain").confidence.round(1).value_counts(normalize=True).iloc[:2]
     if top.empty: return "In domain, L1 states no confidence."
     values = " and ".join(number(v) for v in top.index)
@@ -154,7 +181,10 @@ def say_histograms(st, home):
             "share of right answers, which lies on a grid).")
 
 # %% ../../nbs/09f_report.ipynb #d638cd23
-def say_rewards(st, what="rewards"):
+def say_rewards(
+    st,            # a `Study`
+    what="rewards" # or targets, which are ours
+) -> str: # Markdown
     targets = {s.name: s.name for s in SYSTEMS if s.kind == "target"} if what == "targets" else {}
     names = REWARDS | targets
     ran = [n for n in names if st.has(n)]
@@ -166,38 +196,53 @@ def say_rewards(st, what="rewards"):
             f"lowest ECE {names[lowest]} ({spoken(st, lowest, 'all', 'ece', '')}), "
             f"highest AUROC {names[highest]} ({spoken(st, highest, 'all', 'auroc', '')}).")
 
-def say_rollouts(st):
+def say_rollouts(
+    st # a `Study`
+) -> str: # Markdown
     return "AUROC over all data sets, by rollouts: " + ", ".join(
         f"{n}: {spoken(s, 'COREA', 'all', 'auroc', '')}" for n, s in sorted(group_sizes(st).items())) + "."
 
-def say_smaller(st):
+# %% ../../nbs/09f_report.ipynb #069a9b92
+def say_smaller(
+    st # a `Study`
+) -> str: # Markdown
     return "; ".join(f"In domain, COREA with `{s.cfg.slm}` costs "
                      f"{spoken(s, 'COREA', 'in_domain', 'cost_change', '%')} more or less than the LLM"
                      for s in smaller(st))
 
-def say_backbones(st):
+def say_backbones(
+    st # a `Study`
+) -> str: # Markdown
     return "ECE over all data sets, before and under L1: " + "; ".join(
         f"{n} {spoken(s, 'SLM-Verb', 'all', 'ece', '')}, {spoken(s, 'COREA', 'all', 'ece', '')}"
         for n, s in backbones(st).items()) + "."
 
-def say_figure_3(st):
+def say_figure_3(
+    st # a `Study`
+) -> str: # Markdown
     auroc = over_steps(st, "l1", "auroc").mean(axis=1)
     if auroc.empty: return "Not run: no answers from the course of training."
     first, last = (f"{number(auroc.iloc[i], 2)} at step {auroc.index[i]}" for i in (0, -1))
     return f"Under L1, AUROC on these questions goes from {first} to {last}."
 
 @of_home
-def say_toys(st, home):
+def say_toys(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
     toys = table_toys(st)[0]
     paper, calibrated = ((toys[c] == "LLM asked").sum() for c in toys.columns[-2:])
     return f"Of the four, {paper} go to the LLM at the paper's threshold, {calibrated} at the calibrated one."
 
 # %% ../../nbs/09f_report.ipynb #c4f7d134
-def say_nothing(st): return ""
+def say_nothing(
+    st # a `Study`
+) -> str: # empty
+    "For what speaks for itself."
+    return ""
 
 def of_paper_set(
     number, paper # of the table, a set of the paper's
-) -> Item:
+) -> Item: # table_05 to table_10
     "The table of one of the paper's data sets, filled by the set that stands for it."
     here = f"{{{number}/COREA/{paper}/pass1:1}} at a cost of {{{number}/COREA/{paper}/cost:0}}"
     llm = f"{{{number}/{LLM}/{paper}/pass1:1}} at {{{number}/{LLM}/{paper}/cost:0}}"
@@ -232,7 +277,7 @@ TABLES_OF_VARIANTS = [
     *(Item(f"table_{t}", "", partial(table_rollouts, table=t), say_rollouts) for t in (14, 15))]
 
 # %% ../../nbs/09f_report.ipynb #539674be
-def figure(id, paper, make, say): return Item(id, paper, make, say, figure=True)
+figure = partial(Item, figure=True)
 
 FIGURES_DRAWN = [
     figure("figure_02", "Lowering the threshold from {text/COREA/DeepMath500/tau_from:2} to "
@@ -252,11 +297,18 @@ FIGURES_DRAWN = [
                                                 test="below"))]
 
 # %% ../../nbs/09f_report.ipynb #83597361
-def make_scoreboard(st):
+def make_scoreboard(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Every claim with its verdict."
     board = scoreboard(st)
     return board, scoreboard_text(board, st.scale)
 
-def make_metrics(st): return metrics_table(st), ""
+def make_metrics(
+    st # a `Study`
+) -> tuple: # (frame, no Markdown: it has thousands of rows)
+    "Every metric of every system."
+    return metrics_table(st), ""
 
 FIRST = [Item("scoreboard", "", make_scoreboard, say_scoreboard), Item("bars", "", table_bars, say_bars),
          Item("metrics", "", make_metrics, say_nothing)]
