@@ -80,7 +80,7 @@ def test_an_abandoned_run_stops_asking_and_says_nothing(server, folder, caplog):
     stream = engine(server, folder, batch_size=3).generate(QUESTIONS, SHORT, n=4)
     next(stream)
     stream.close()
-    assert not answered and not [t for t in threading.enumerate() if "portal" in t.name]
+    assert not answered and len([t for t in threading.enumerate() if t.name == "corea-requests"]) == 1
     released.set()
     assert len(server.seen) <= 4 and not caplog.records
 
@@ -145,7 +145,7 @@ def test_pauses_double_up_to_a_limit_and_are_scattered(server, monkeypatch):
 def test_a_server_that_names_a_time_is_not_asked_before(server, monkeypatch):
     assert pauses(server, [code(429, Retry_After=77)], monkeypatch) == [77]
     [guess] = pauses(server, [code(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")], monkeypatch)
-    assert guess <= .5    # a date is not read
+    assert guess <= .5    # a date that has passed
     with pytest.raises(CoreaError, match="gave no answer to question 0 for 0 s .*429"):
         pauses(server, [code(429, Retry_After="9"*5000)], monkeypatch)    # longer than we have patience for: told at once
 
@@ -192,7 +192,7 @@ def test_an_odd_answer_is_paid_for_three_times_at_most(server, folder, quick, fa
 
 @pytest.mark.parametrize("body, says", [
     (dict(error=dict(message="free-models-per-day", code=402)), "free-models-per-day"), (dict(error="no such model"), "no such model"),
-    (dict(choices=[], usage={}), "without choices"), (dict(choices=[dict(message=dict(content="7"), finish_reason="stop")]), "without usage")])
+    (dict(choices=[], usage={}), "without choices"), (dict(choices=[dict(message=3)], usage=dict(prompt_tokens=1, completion_tokens=2)), "though it was paid for")])
 def test_a_chat_answer_that_no_second_attempt_mends_is_told_at_once(body, says):
     wire, asked = s.Wire("http://host", patience=60), []
     answer = httpx.MockTransport(lambda request: asked.append(request) or httpx.Response(200, content=json.dumps(body)))
@@ -203,12 +203,12 @@ def test_a_chat_answer_that_no_second_attempt_mends_is_told_at_once(body, says):
     assert len(asked) == 1
 
 @pytest.mark.parametrize("said, seconds", [("3", 3), ("", 0), ("soon", 0), ("-5", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)])
-def test_a_pause_is_asked_for_in_seconds_or_by_a_date(said, seconds): assert s.pause_asked(said) == seconds
+def test_a_pause_is_asked_for_in_seconds_or_by_a_date(said, seconds): assert s.pause_asked({"retry-after": said}) == seconds
 
 def test_a_date_to_come_back_at_is_kept():
     from datetime import datetime, timedelta, timezone
     from email.utils import format_datetime
-    assert 50 < s.pause_asked(format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)) <= 60
+    assert 50 < s.pause_asked({"retry-after": format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)}) <= 60
 
 def test_half_a_character_is_replaced_in_answers_and_refused_in_questions(server, folder):
     reply = dict(choices=[dict(message=dict(content="7 \ud83d!"), finish_reason="stop")], usage=dict(prompt_tokens=1, completion_tokens=2))
@@ -296,7 +296,7 @@ def test_chat_goes_on_where_the_server_is_vllm(server, folder):
     e = engine(server)
     got = ordered(e.generate(QUESTIONS, g.Sampling(0), begun=begun))
     assert [(c.text, c.prompt_tokens, c.completion_tokens) for c in got] == [(c.text, c.prompt_tokens, c.completion_tokens) for c in want]
-    e.neutral = {}      # a server of another make
+    e.way.neutral = {}      # a server of another make
     assert ordered(e.generate(QUESTIONS, g.Sampling(0), begun=["", "", ""])) == ordered(e.generate(QUESTIONS, g.Sampling(0)))
     with pytest.raises(CoreaError, match="go on with no begun answer"): e.generate(QUESTIONS, begun=begun)
 
@@ -326,9 +326,10 @@ def test_a_chat_answer_with_something_wrong_in_it_is_read_well_or_asked_for_agai
     try: c = asyncio.run(attempt())
     except s.Again: return
     except CoreaError as e:
-        assert re.search("without choices|without usage", str(e))
+        assert re.search("without choices|though it was paid for", str(e)) or place == ("choices", 0)    # {"error": ...} in it
         return
-    assert isinstance(c.text, str) and isinstance(c.finish_reason, str) and type(c.prompt_tokens) is type(c.completion_tokens) is int
+    assert isinstance(c.text, str) and isinstance(c.finish_reason, str)
+    assert all(type(n) is int and n >= 0 or math.isnan(n) for n in (c.prompt_tokens, c.completion_tokens))
     assert all(isinstance(lp, float) for lp in (*c.logprobs, *(c.confidence_logprobs or {}).values()))
 
 @pytest.mark.parametrize("width", [1000, 1])
