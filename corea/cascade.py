@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOP', 'TAUS', 'check_tau', 'defer', 'Price', 'break_even', 'paper_tau', 'calibration_scores', 'choose_tau', 'Sweep',
-           'sweep', 'Answer', 'Unanswered', 'Cascade']
+           'sweep', 'Answer', 'Cascade']
 
 # %% ../nbs/08_cascade.ipynb #99c474e9
 import asyncio, logging, math, os, threading, time
@@ -266,6 +266,7 @@ class Answer:
         return (f"**{plain_text(self.answer)}** · {self.who} · {plain_text(self.why)} · cost "
                 f"{self.cost:,.0f} ({used})")
 
+# %% ../nbs/08_cascade.ipynb #b404c24b
 class Unanswered(CoreaError):
     "No answer that counts; whatever was paid for all the same is in `answer`, or in `answers`."
     def __init__(self,

@@ -514,7 +514,7 @@ class Wanted:
 
     def read(self,
         reply # as for `read_chat`
-    ) -> Completion:
+    ) -> Completion: # without token ids
         "What a chat server answers to it."
         return read_chat(reply, *self.key)
 
@@ -591,52 +591,6 @@ def next_in(
     return {tuple(a): {int(t.removeprefix("token_id:")): float(lp)
                        for t, lp in c["logprobs"]["top_logprobs"][0].items()}
             for a, c in zip(asked, choices, strict=True)}
-
-# %% ../nbs/05a_server.ipynb #faae7f55
-class Tokens:
-    "Through vLLM's /v1/completions: we render the prompt, and are told ids, scores and distributions."
-    def __init__(self,
-        engine, dialect # a `ServerEngine` with a tokenizer; how the server wants to be asked
-    ): self.engine, self.dialect = engine, dialect
-
-    async def ask(self,
-        client, body, read, wanted # connections; of a request; makes something of an answer; a `Wanted`
-    ): # what `read` makes of it
-        "One request."
-        return await self.engine.wire.ask(client, "completions", self.dialect.speak(body), read, wanted.what,
-                                          wanted.until)
-
-    async def complete(self,
-        client, wanted # connections; a `Wanted`
-    ) -> Completion: # `CoreaError` if there is none to be had
-        "One completion, and the distribution over its confidence."
-        engine, sampling = self.engine, wanted.sampling
-        # beyond that it goes on; nothing is cut that was paid for
-        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())
-        body = wanted.body(engine.model, NEUTRAL) | dict(
-            prompt=wanted.prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(engine.ends))
-        if stops := [*sampling.stop, *sampling.until]: body |= dict(stop=stops)
-        def read(reply):
-            ids, logprobs = ids_in(reply)
-            rows = Batch(engine, [wanted.prompt], [wanted.key], [ids], sampling)
-            return rows, logprobs[:len(rows.ids[0])]
-        rows, logprobs = await self.ask(client, body, read, wanted)
-        [answer] = rows.completions([logprobs], [await self.values(client, c, wanted) for c in rows.contexts])
-        return answer
-
-    async def values(self,
-        client, context, wanted # connections; token ids up to and with the mark; a `Wanted`
-    ) -> dict | None: # value -> log p
-        "A second request for one token, which vLLM's prefix cache makes cheap."
-        paths = self.engine.paths
-        nodes = sorted({p[:j] for p in paths.values() for j in range(len(p))})
-        asked = [[*context, *node] for node in nodes]
-        body = next_body(self.engine.model, asked, sorted({t for p in paths.values() for t in p}))
-        known = await self.ask(client, body, lambda reply: next_in(reply, asked), wanted)
-        find = lambda contexts, _: [known[tuple(c)] for c in contexts]
-        try: return value_logprobs(paths, [context], find)[0]
-        # a vLLM from before logprob_token_ids tells of its twenty likeliest only
-        except KeyError: return None
 
 # %% ../nbs/05a_server.ipynb #faae7f57
 def in_flight(
@@ -739,6 +693,52 @@ def check_whole(
         if isinstance(text, str) and whole_text(text) != text:
             raise CoreaError(f"question {i % len(questions)} ({one_line(whole_text(text), 60)!r}) holds half "
                              "a character: mend it")
+
+# %% ../nbs/05a_server.ipynb #faae7f55
+class Tokens:
+    "Through vLLM's /v1/completions: we render the prompt, and are told ids, scores and distributions."
+    def __init__(self,
+        engine, dialect # a `ServerEngine` with a tokenizer; how the server wants to be asked
+    ): self.engine, self.dialect = engine, dialect
+
+    async def ask(self,
+        client, body, read, wanted # connections; of a request; makes something of an answer; a `Wanted`
+    ): # what `read` makes of it
+        "One request."
+        return await self.engine.wire.ask(client, "completions", self.dialect.speak(body), read, wanted.what,
+                                          wanted.until)
+
+    async def complete(self,
+        client, wanted # connections; a `Wanted`
+    ) -> Completion: # `CoreaError` if there is none to be had
+        "One completion, and the distribution over its confidence."
+        engine, sampling = self.engine, wanted.sampling
+        # beyond that it goes on; nothing is cut that was paid for
+        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())
+        body = wanted.body(engine.model, NEUTRAL) | dict(
+            prompt=wanted.prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(engine.ends))
+        if stops := [*sampling.stop, *sampling.until]: body |= dict(stop=stops)
+        def read(reply):
+            ids, logprobs = ids_in(reply)
+            rows = Batch(engine, [wanted.prompt], [wanted.key], [ids], sampling)
+            return rows, logprobs[:len(rows.ids[0])]
+        rows, logprobs = await self.ask(client, body, read, wanted)
+        [answer] = rows.completions([logprobs], [await self.values(client, c, wanted) for c in rows.contexts])
+        return answer
+
+    async def values(self,
+        client, context, wanted # connections; token ids up to and with the mark; a `Wanted`
+    ) -> dict | None: # value -> log p
+        "A second request for one token, which vLLM's prefix cache makes cheap."
+        paths = self.engine.paths
+        nodes = sorted({p[:j] for p in paths.values() for j in range(len(p))})
+        asked = [[*context, *node] for node in nodes]
+        body = next_body(self.engine.model, asked, sorted({t for p in paths.values() for t in p}))
+        known = await self.ask(client, body, lambda reply: next_in(reply, asked), wanted)
+        find = lambda contexts, _: [known[tuple(c)] for c in contexts]
+        try: return value_logprobs(paths, [context], find)[0]
+        # a vLLM from before logprob_token_ids tells of its twenty likeliest only
+        except KeyError: return None
 
 # %% ../nbs/05a_server.ipynb #42ae0f82
 class Online(Engine):
