@@ -341,7 +341,7 @@ class Wire:
         patience=600,   # seconds from a request's first failure until it gives up
     ):
         self.url, self.width, self.timeout, self.patience = address(url), width, timeout, patience
-        self.down, self.paid, self.slots = False, Paid(), asyncio.Semaphore(width)
+        self.warned, self.paid, self.slots = -math.inf, Paid(), asyncio.Semaphore(width)
 
     async def attempt(self,
         client, path, body, # as in `exchange`
@@ -363,15 +363,13 @@ class Wire:
         "Ask, and ask again."
         patience = Patience(self.url, what or path, self.patience, until)
         while True:
-            try:
-                found = await self.attempt(client, path, body, read, until)
-                self.down = False
-                return found
+            try: return await self.attempt(client, path, body, read, until)
             except (Again, CoreaError) as e: why = e
             if isinstance(why, (CoreaError, final)): raise told_of(why, f"{self.url}, asked {what or path}")
             wait = patience.pause(why)
-            if not self.down: LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
-            self.down = True
+            if (now := time.monotonic()) - self.warned > 60:    # of one outage after another
+                LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
+                self.warned = now
             await asyncio.sleep(wait)
 
 # %% ../nbs/05a_server.ipynb #faae7f31
