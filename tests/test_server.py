@@ -62,7 +62,11 @@ def test_a_server_that_is_still_starting_is_waited_for(folder, quick, caplog):
         s.ServerEngine(f"http://127.0.0.1:{port}", patience=0)
     assert one_line(e) and not caplog.records
     late = []
-    thread = threading.Thread(target=lambda: (time.sleep(.3), late.append(Double(folder, port).__enter__())))
+    def start():        # once it has been missed
+        end = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < end: time.sleep(.01)
+        late.append(Double(folder, port).__enter__())
+    thread = threading.Thread(target=start)
     thread.start()
     try: assert s.ServerEngine(f"http://127.0.0.1:{port}").model == str(folder)
     finally: thread.join(), late[0].__exit__()
