@@ -7,9 +7,10 @@ __all__ = ['TOP', 'TAUS', 'check_tau', 'defer', 'Price', 'break_even', 'paper_ta
            'sweep', 'Answer', 'Cascade']
 
 # %% ../nbs/08_cascade.ipynb #99c474e9
-import math, threading
-from contextlib import nullcontext
-from dataclasses import dataclass
+import asyncio, logging, math, os, threading, time
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import lru_cache
 from numbers import Real
 import numpy as np
 from .answer import parse
@@ -221,9 +222,30 @@ def slider(
     return w.VBox([knob, words, out])
 
 # %% ../nbs/08_cascade.ipynb #30a0c57a
+LOG = logging.getLogger(__name__)
 SCORES = {"stated": lambda c: parse(c.text).confidence,
           "expected": lambda c: expected_confidence(c.confidence_logprobs),
           "avg_prob": lambda c: average_probability(c.logprobs)}
+
+def check_score(
+    score # of `SCORES`
+) -> str: # the same; `CoreaError` for an unknown one
+    "A score by name."
+    if score not in SCORES:
+        raise CoreaError(f"unknown score {score!r} for the cascade: choose one of "
+                         f"{', '.join(SCORES)}, or give a function")
+    return score
+
+def score_of(
+    completion,     # of the SLM
+    score="stated"  # of `SCORES`, or a function of a `Completion`
+) -> float | None: # None where it is missing, or the answer is
+    "By what is decided."
+    found = (score if callable(score) else SCORES[check_score(score)])(completion)
+    if found is not None and not isinstance(found, Real):
+        raise CoreaError(f"the score says {found!r}: let it say a number, or None")
+    if found is None or math.isnan(found) or parse(completion.text).answer is None: return None
+    return found
 
 # %% ../nbs/08_cascade.ipynb #b404c24a
 @dataclass(frozen=True)
@@ -233,91 +255,416 @@ class Answer:
     confidence: float | None    # that the model who answered states
     who: str                    # "slm" or "llm"
     score: float | None         # the SLM's, by which it was decided; None also where it was not asked
-    tokens: dict                # model -> (prompt tokens, completion tokens)
-    cost: float                 # in input tokens of the SLM
+    tokens: dict                # model -> (prompt tokens, completion tokens), nan where a server tells none
+    cost: float                 # in input tokens of the SLM; nan if tokens are unknown
     why: str
     text: str                   # the final completion
+    failed: str | None = field(default=None, repr=False)   # why the LLM, which was to answer, did not
 
     def _repr_markdown_(self):
         used = ", ".join(f"{k} {p} + {c} tokens" for k, (p, c) in self.tokens.items())
         return (f"**{plain_text(self.answer)}** · {self.who} · {plain_text(self.why)} · cost "
                 f"{self.cost:,.0f} ({used})")
 
-# %% ../nbs/08_cascade.ipynb #121f45a9
-class Cascade:
-    "A small model, a large one, and a threshold: ask it a question."
+# %% ../nbs/08_cascade.ipynb #b404c24b
+class Unanswered(CoreaError):
+    "No answer that counts; whatever was paid for all the same is in `answer`, or in `answers`."
     def __init__(self,
-        slm, llm,            # engines, or checkpoints; the LLM's is loaded when first needed
-        tau,                 # threshold in [0, 1.1]
-        price=Price(),       # what tokens cost
-        score="stated",      # or "expected", "avg_prob", or a function of a `Completion`
-        sampling=Sampling(), # for both models
-        gate=None            # a function of a question, True: to the LLM at once; its own cost is not counted
+        says,        # what happened
+        answer=None, # the SLM's `Answer`, to one question
+        answers=()   # to many: those that there are, None for others
     ):
-        if not (gate is None or callable(gate)):
-            raise CoreaError(f"gate is {gate!r}: give a function of a question, or None")
-        if not callable(score) and score not in SCORES:
-            raise CoreaError(f"unknown score {score!r} for the cascade: choose one of "
-                             f"{', '.join(SCORES)}, or give a function")
-        self.tau, self.price, self.sampling, self.gate = check_tau(tau), price, sampling, gate
-        self.score = score if callable(score) else SCORES[score]
-        self.engines, self.lock = dict(slm=slm, llm=llm), threading.RLock()
+        super().__init__(says)
+        self.answer, self.answers = answer, list(answers)
+
+# %% ../nbs/08_cascade.ipynb #f3cc7329
+@dataclass
+class Case:
+    "One question on its way."
+    question: str
+    asks: str | None = "slm"    # whom next; None: nobody any more
+    why: str = ""
+    score: float | None = None
+    said: dict = field(default_factory=dict)    # model -> its `Completion`
+    failed: Exception | None = None
+
+def open_case(
+    question, # text
+    gate=None # a function of a question, True: to the LLM at once
+) -> Case: # `CoreaError` for what is no question, or a gate that says neither yes nor no
+    "A question, and whom to ask first."
+    if not isinstance(question, str) or not question.strip():
+        raise CoreaError(f"the question is {question!r}: give a text")
+    if any("\ud800" <= c <= "\udfff" for c in question):
+        raise CoreaError(f"the question {ascii(question[:60])} holds half a character: mend it")
+    shut = gate(question) if gate else False
+    if not isinstance(shut, (bool, np.bool_)):
+        raise CoreaError(f"the gate says {shut!r}: let it say True, to the LLM at once, or False")
+    return Case(question, "llm", "the gate is shut: the LLM at once") if shut else Case(question)
+
+# %% ../nbs/08_cascade.ipynb #f3cc732a
+def is_cut(
+    completion # of either model
+) -> bool: # True if its tokens ran out before it could say how sure it is
+    "Was it cut off before its confidence?"
+    return completion.finish_reason == "length" and parse(completion.text).confidence is None
+
+def hear_slm(
+    case, said, # the case; the SLM's `Completion`, or the exception in its place
+    score, tau  # as in `score_of`; threshold
+) -> None:
+    "Keep it, or defer."
+    case.asks = None
+    if isinstance(said, Exception):
+        case.failed = said
+        return
+    case.said["slm"], case.score = said, score_of(said, score)
+    if defer(case.score, tau): case.asks = "llm"
+    none = parse(said.text).answer is None
+    cut = f"cut off after {said.completion_tokens} tokens, " if is_cut(said) else ""
+    case.why = cut + ("no answer: deferred" if none else "no confidence: deferred" if case.score is None else
+                      f"{case.score:.3g} " + (f"is below the threshold {tau:.3g}: deferred" if case.asks else
+                                              f"reaches the threshold {tau:.3g}: kept"))
+
+def hear_llm(
+    case, said # the case; the LLM's `Completion`, or the exception in its place
+) -> None:
+    "The LLM's answer is final, if it is one."
+    case.asks = None
+    if isinstance(said, Exception): case.failed = said
+    else:
+        case.said["llm"] = said
+        if said.finish_reason == "content_filter" and parse(said.text).answer is None:
+            case.failed = CoreaError("it refused to answer")
+        elif is_cut(said): case.why += f"; the LLM was cut off after {said.completion_tokens} tokens"
+    if case.failed: case.why += f"; the LLM failed ({case.failed}): the SLM's answer all the same"
+
+# %% ../nbs/08_cascade.ipynb #f3cc7330
+def settle(
+    case, # that asks nobody any more
+    price # a `Price`
+) -> Answer | None: # None if nobody said anything
+    "What came of a question, all that was paid for in it."
+    who = "llm" if "llm" in case.said and not case.failed else "slm"
+    if who not in case.said: return None
+    p = parse(case.said[who].text)
+    tokens = {k: (c.prompt_tokens, c.completion_tokens) for k, c in case.said.items()}
+    return Answer(p.answer, p.confidence, who, case.score, tokens,
+                  sum(float(getattr(price, k)(*used)) for k, used in tokens.items()), case.why,
+                  case.said[who].text, str(case.failed) if case.failed else None)
+
+# %% ../nbs/08_cascade.ipynb #f3cc732d
+@lru_cache
+def queue_of(
+    process # its number: threads do not outlive a fork
+) -> ThreadPoolExecutor: # of one thread
+    "Where models in memory wait for their turn."
+    return ThreadPoolExecutor(1, "corea-model")
+
+def deliver(
+    future, said # that somebody may wait for; a `Completion`, or an exception
+) -> None:
+    "Hand over, unless nobody waits any more, or it has been handed over."
+    if future.done() or not future.set_running_or_notify_cancel(): return
+    if isinstance(said, Exception): future.set_exception(said)
+    else: future.set_result(said)
+
+def one_pass(
+    engine, questions, sampling, seed, # as for `Engine.generate`
+    futures                            # one for each question
+) -> None:
+    "Answer all questions together, but for those that nobody waits for any more."
+    if all(f.cancelled() for f in futures): return
+    lost = CoreaError("its engine gave no completion: an engine yields one for each question and sample")
+    try:
+        for c in engine.generate(questions, sampling, n=1, seed=seed):
+            deliver(futures[c.index], c)
+            if all(f.done() for f in futures): return
+    except Exception as e: lost = e
+    left = [k for k, f in enumerate(futures) if not f.done()]
+    if len(left) == len(questions) > 1 and isinstance(lost, CoreaError):    # one of them may be to blame
+        for half in (left[:len(left) // 2], left[len(left) // 2:]):
+            one_pass(engine, [questions[k] for k in half], sampling, seed, [futures[k] for k in half])
+    for k in left: deliver(futures[k], lost)
+
+# %% ../nbs/08_cascade.ipynb #f3cc7332
+def submitted(
+    engine, question, # that takes single questions; text
+    *how              # `Sampling`, seed, and until when
+): # a `concurrent.futures.Future`
+    "One request to a server; what it refuses at once is told like all else."
+    try: return engine.submit(question, *how)
+    except CoreaError as e: deliver(future := Future(), e)
+    return future
+
+def ask_all(
+    engine, questions, sampling, seed, # as for `Engine.generate`
+    until=math.inf                     # when nobody waits any more, by `time.monotonic`
+) -> list: # of a `concurrent.futures.Future` for each question
+    "Begin to ask."
+    if hasattr(engine, "submit"): return [submitted(engine, q, sampling, seed, until) for q in questions]
+    futures = [Future() for _ in questions]
+    if threading.current_thread().name.startswith("corea-model"):   # a cascade that is another's engine
+        one_pass(engine, questions, sampling, seed, futures)
+    elif questions: queue_of(os.getpid()).submit(one_pass, engine, questions, sampling, seed, futures)
+    return futures
+
+def time_left(
+    until # a moment, by `time.monotonic`, or infinity
+) -> float | None: # seconds; None: for ever
+    "How long to wait."
+    return None if until == math.inf else max(0., until - time.monotonic())
+
+def outcomes(
+    futures # perhaps unfinished
+) -> list: # of `Completion`, or the exception in its place
+    "What came of them; nobody waits any longer for the rest, which is cancelled."
+    for f in futures: f.cancel()
+    late = CoreaError("no answer by the deadline")
+    return [late if f.cancelled() else f.exception() or f.result() for f in futures]
+
+# %% ../nbs/08_cascade.ipynb #f3cc7335
+LONGEST = 4096      # tokens of an answer, the paper's
+
+def room_in(
+    engine # or whatever has a `context`
+) -> Sampling: # that leaves half of the context for a prompt
+    "How much a model may write where nobody says."
+    return Sampling(max_tokens=max(1, int(min(LONGEST, getattr(engine, "context", math.inf) // 2))))
+
+class Once:
+    "Warns of the first answer that was cut, and of the first that never came."
+    def __init__(self): self.told = set()
+
+    def __call__(self,
+        who, said # "slm" or "llm"; outcomes of its questions
+    ) -> list: # the same
+        "Look through them."
+        for x in said:
+            failed = isinstance(x, Exception)
+            if (who, failed) in self.told or not failed and not is_cut(x): continue
+            self.told.add((who, failed))
+            LOG.warning("the %s %s; this is told once", who, f"failed: {x}" if failed else
+                        f"was cut off after {x.completion_tokens} tokens, before its confidence: "
+                        "give sampling= with more max_tokens")
+        return said
+
+# %% ../nbs/08_cascade.ipynb #f3cc7339
+class Models:
+    "The two models: opened when first asked, each with its way to draw."
+    def __init__(self,
+        engines, sampling # model -> engine or checkpoint; a `Sampling`, model -> `Sampling`, or None
+    ):
+        given = sampling if isinstance(sampling, dict) else dict.fromkeys(engines, sampling)
+        if set(given) - set(engines) or any(x and not isinstance(x, Sampling) for x in given.values()):
+            raise CoreaError(f"sampling is {sampling!r}: give a Sampling, or one for each of slm and llm")
+        self.engines, self.sampling, self.lock = engines, given, threading.RLock()
+        self.opened, self.told = {}, Once()
 
     def engine(self,
         who # "slm" or "llm"
     ): # its engine, loaded now if it was not
-        "One of the two engines."
+        "One of the two."
         with self.lock:
             if not hasattr(self.engines[who], "generate"):
+                self.opened[who] = self.engines[who]
                 self.engines[who] = TransformersEngine(self.engines[who])
             return self.engines[who]
+
+    def ask(self,
+        who, questions, seed, until # "slm" or "llm"; texts; as for `ask_all`
+    ) -> list: # of futures; `CoreaError` if the engine cannot be opened
+        "Begin to ask one of the two."
+        engine = self.engine(who)
+        return ask_all(engine, questions, self.sampling.get(who) or room_in(engine), seed, until)
+
+    def close(self) -> None:
+        "Give back the memory of what was opened here; whoever asks again opens it again."
+        with self.lock:
+            for who, path in self.opened.items():
+                self.engines[who].close()
+                self.engines[who] = path
+            self.opened.clear()
+
+# %% ../nbs/08_cascade.ipynb #121f45a9
+def check_deadline(
+    seconds # for a request, or None
+) -> float | None: # the same; `CoreaError` unless it is a positive number, or None
+    "A time within which somebody wants an answer."
+    number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if seconds is None or number and seconds > 0: return seconds
+    raise CoreaError(f"deadline is {seconds!r}: give seconds, or None for as long as it takes")
+
+@dataclass(frozen=True)
+class Policy:
+    "By what a cascade decides; the fields are those of `Cascade`."
+    tau: float
+    price: Price = Price()
+    score: object = "stated"
+    gate: object = None
+    deadline: float | None = None
+    on_failure: str = "slm"
+
+    def __post_init__(self):
+        check_tau(self.tau), check_deadline(self.deadline)
+        if not (self.gate is None or callable(self.gate)):
+            raise CoreaError(f"gate is {self.gate!r}: give a function of a question, or None")
+        if not callable(self.score): check_score(self.score)
+        if self.on_failure not in ("slm", "raise"):
+            raise CoreaError(f"on_failure is {self.on_failure!r}: choose slm, or raise")
+
+    def final(self,
+        case # that asks nobody any more
+    ): # an `Answer`, or `Unanswered`
+        "What its caller gets."
+        answer = settle(case, self.price)
+        kept = answer and answer.answer is not None and self.on_failure == "slm"
+        if kept or not case.failed: return answer
+        kind = "" if isinstance(case.failed, CoreaError) else f"{type(case.failed).__name__}: "
+        return Unanswered(f"{kind}{case.failed}", answer)
+
+# %% ../nbs/08_cascade.ipynb #121f45b0
+def passes(
+    policy, models, questions # a `Policy`; `Models`; texts
+): # generator of (model, questions), is sent their outcomes, returns an `Answer` or `Unanswered` for each
+    "Two passes over questions, whoever does the asking."
+    cases = [open_case(q, policy.gate) for q in questions]
+    for who in ("slm", "llm"):
+        some = [case for case in cases if case.asks == who]
+        said = models.told(who, (yield who, [case.question for case in some])) if some else []
+        for case, x in zip(some, said, strict=True):
+            if who == "slm": hear_slm(case, x, policy.score, policy.tau)
+            else: hear_llm(case, x)
+    return [policy.final(case) for case in cases]
+
+# %% ../nbs/08_cascade.ipynb #121f45ab
+def one_of(
+    found # of one question
+) -> Answer: # `Unanswered` is raised
+    "The only one."
+    [x] = found
+    if isinstance(x, Unanswered): raise x
+    return x
+
+def all_of(
+    found # of many questions
+) -> list: # of `Answer`; `Unanswered` is raised for all that have none
+    "All, or one error that holds the rest."
+    bad = [k for k, x in enumerate(found) if isinstance(x, Unanswered)]
+    if not bad: return found
+    there = [x.answer if k in bad else x for k, x in enumerate(found)]
+    raise Unanswered(f"question {bad[0]}: {found[bad[0]]} ({len(bad)} of {len(found)} questions have no "
+                     "answer; the others' are in .answers)", answers=there)
+
+# %% ../nbs/08_cascade.ipynb #121f45b2
+def run_passes(
+    flow, models, # from `passes`; its `Models`
+    seed, until   # as for `ask_all`
+) -> list: # of `Answer` or `Unanswered`
+    "Go through both in this thread."
+    said = None
+    while True:
+        try: who, questions = flow.send(said)
+        except StopIteration as done: return done.value
+        try: futures = models.ask(who, questions, seed, until)
+        except CoreaError as e: said = [e] * len(questions)
+        else:
+            try: wait(futures, time_left(until))
+            finally: said = outcomes(futures)   # whoever is interrupted pays for no more
+
+async def run_passes_async(
+    flow, models, seed, until # as for `run_passes`
+) -> list: # of `Answer` or `Unanswered`
+    "The same in the caller's event loop, which is not held up."
+    said = None
+    while True:
+        try: who, questions = flow.send(said)
+        except StopIteration as done: return done.value
+        try:
+            await asyncio.to_thread(models.engine, who)
+            futures = models.ask(who, questions, seed, until)
+        except CoreaError as e: said = [e] * len(questions)
+        else:
+            try:
+                async with asyncio.timeout(time_left(until)):
+                    await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
+            except TimeoutError: pass
+            finally: said = outcomes(futures)
+
+# %% ../nbs/08_cascade.ipynb #121f45ad
+class Asking:
+    "What can be asked of a cascade, which has a `policy` and `models`."
+    def _ask(self, questions, deadline):
+        if isinstance(questions, str):
+            raise CoreaError(f"questions is the text {questions[:40]!r}: give a list of texts")
+        deadline = self.policy.deadline if deadline is None else check_deadline(deadline)
+        until = math.inf if deadline is None else time.monotonic() + deadline
+        return passes(self.policy, self.models, questions), until
+
+    def answer(self,
+        question,     # text
+        seed=0,       # same seed, same answer
+        deadline=None # seconds for this one; None: the cascade's
+    ) -> Answer: # what the one or the other says, its cost, and why; `Unanswered` if neither says anything
+        "Let the small model answer, and the large one if its confidence is too low or the gate is shut."
+        flow, until = self._ask([question], deadline)
+        return one_of(run_passes(flow, self.models, seed, until))
+
+    def answers(self,
+        questions,    # texts
+        seed=0,       # same seed, same answers
+        deadline=None # seconds for all of them; None: the cascade's
+    ) -> list: # of `Answer`; `Unanswered`, with the others in its `answers`, if some have none
+        "One pass of the small model over all questions, one of the large over what is deferred."
+        flow, until = self._ask(questions, deadline)
+        return all_of(run_passes(flow, self.models, seed, until))
+
+    async def aanswer(self,
+        question, seed=0, deadline=None # as for `answer`
+    ) -> Answer: # as `answer` gives; who cancels it pays for no more
+        "As `answer`, in an event loop."
+        flow, until = self._ask([question], deadline)
+        return one_of(await run_passes_async(flow, self.models, seed, until))
 
     def ask(self,
         who, question, # "slm" or "llm"; text
         seed=0         # same seed, same answer
     ) -> tuple: # its `Completion`, and what that cost; `CoreaError` if it says nothing
         "Let one of the two answer."
-        engine = self.engine(who)
-        # a model in memory answers one thread at a time
-        with nullcontext() if getattr(engine, "at_once", False) else self.lock:
-            c = next(iter(engine.generate([question], self.sampling, n=1, seed=seed)), None)
-        if c is None:
-            raise CoreaError(f"the {who}'s engine gave no completion: an engine yields one for each "
-                             "question and sample")
-        return c, float(getattr(self.price, who)(c.prompt_tokens, c.completion_tokens))
+        c = self.models.ask(who, [question], seed, math.inf)[0].result()
+        return c, float(getattr(self.policy.price, who)(c.prompt_tokens, c.completion_tokens))
 
-    def answer(self,
-        question, # text
-        seed=0    # same seed, same answer
-    ) -> Answer: # what the one or the other says, its cost, and why
-        "Let the small model answer, and the large one if its confidence is too low or the gate is shut."
-        if not isinstance(question, str) or not question.strip():
-            raise CoreaError(f"the question is {question!r}: give a text")
-        asked, score = {}, None     # model -> its completion and the cost
-        shut = self.gate(question) if self.gate else False
-        if not isinstance(shut, (bool, np.bool_)):
-            raise CoreaError(f"the gate says {shut!r}: let it say True, to the LLM at once, or False")
-        if shut: who, why = "llm", "the gate is shut: the LLM at once"
-        else:
-            asked["slm"] = self.ask("slm", question, seed)
-            score = self.score(asked["slm"][0])
-            if score is not None and not isinstance(score, Real):
-                raise CoreaError(f"the score says {score!r}: let it say a number, or None")
-            if score is not None and math.isnan(score): score = None
-            said = parse(asked["slm"][0].text).answer
-            who = "llm" if said is None or defer(score, self.tau) else "slm"
-            why = ("no answer: deferred" if said is None else
-                   "no confidence: deferred" if score is None else
-                   f"{score:.3g} " + (f"reaches the threshold {self.tau:.3g}: kept" if who == "slm" else
-                                      f"is below the threshold {self.tau:.3g}: deferred"))
-        if who == "llm":
-            self.engine("llm")      # what cannot be opened is told at once
-            try: asked["llm"] = self.ask("llm", question, seed)
-            except CoreaError as e:
-                if "slm" not in asked or said is None: raise
-                # the SLM's is paid for
-                who, why = "slm", f"{why}; the LLM failed ({e}): the SLM's answer all the same"
-        text = asked[who][0].text
-        p, tokens = parse(text), {k: (c.prompt_tokens, c.completion_tokens) for k, (c, _) in asked.items()}
-        return Answer(p.answer, p.confidence, who, score, tokens, sum(cost for _, cost in asked.values()),
-                      why, text)
+# %% ../nbs/08_cascade.ipynb #121f45ae
+class Cascade(Asking):
+    "A small model, a large one, and a threshold: ask it a question, from any number of threads."
+    def __init__(self,
+        slm, llm,         # engines, or checkpoints; each is loaded when first needed
+        tau,              # threshold in [0, 1.1]
+        price=Price(),    # what tokens cost
+        score="stated",   # or "expected", "avg_prob", or a function of a `Completion`
+        sampling=None,    # for both models, or a dict of slm and llm; None: half of a model's context
+        gate=None,        # a function of a question, True: to the LLM at once; its own cost is not counted
+        deadline=None,    # seconds for a request as a whole; None: as long as the engines have patience
+        on_failure="slm", # of the LLM: the SLM's answer, marked; or "raise": an error that carries it
+    ):
+        self.policy = Policy(tau, price, score, gate, deadline, on_failure)
+        self.models = Models(dict(slm=slm, llm=llm), sampling)
+
+    @property
+    def tau(self): return self.policy.tau
+
+    @property
+    def engines(self): return self.models.engines
+
+    def engine(self,
+        who # "slm" or "llm"
+    ): # its engine, loaded now if it was not
+        "One of the two engines."
+        return self.models.engine(who)
+
+    def close(self) -> None:
+        "Give back the memory of checkpoints that were loaded here; whoever asks again loads them again."
+        self.models.close()
+
+    def __enter__(self): return self
+    def __exit__(self, *exc): self.close()

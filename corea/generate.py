@@ -252,6 +252,19 @@ def end_ids(
         raise CoreaError("neither tokenizer nor configuration names an end token: set eos_token")
     return ends
 
+# %% ../nbs/05_generate.ipynb #94606f84
+def check_room(
+    prompts,    # token ids of each
+    max_tokens, # that may be written behind one
+    context     # tokens that the model can hold
+) -> list: # the same prompts; `CoreaError` if one of them leaves too little room
+    "Rotary models write on beyond their context, and write nonsense."
+    for i, p in enumerate(prompts):
+        if len(p) + max_tokens > context:
+            raise CoreaError(f"question {i} has {len(p)} prompt tokens, {max_tokens} more exceed "
+                             f"the model's {context}: shorten it or lower max_tokens")
+    return prompts
+
 # %% ../nbs/05_generate.ipynb #e6bb966b
 def free_memory() -> None:
     "Return what nothing refers to any more, a GPU's memory too."
@@ -278,13 +291,10 @@ class Engine:
         begun=None,          # list of str, what each answer begins with: read as prompt, not in the text
     ): # iterator of `Completion`, in any order; `CoreaError` at once if a prompt does not fit
         "Answer every question `n` times."
-        prompts = encode(self.tokenizer, questions, begun)
-        for i, p in enumerate(prompts):
-            if len(p) + sampling.max_tokens > self.context:
-                raise CoreaError(
-                    f"question {i} has {len(p)} prompt tokens, {sampling.max_tokens} more exceed "
-                    f"the model's {self.context}: shorten it or lower max_tokens")
-        return self._stream(prompts, sampling, n, seed, set(done), progress)
+        return self._stream(self._prompts(questions, sampling, begun), sampling, n, seed, set(done), progress)
+
+    def _prompts(self, questions, sampling, begun):
+        return check_room(encode(self.tokenizer, questions, begun), sampling.max_tokens, self.context)
 
     def _stream(self, prompts, sampling, n, seed, done, progress):
         from tqdm.auto import tqdm

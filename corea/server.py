@@ -6,14 +6,15 @@
 __all__ = ['address', 'ServerEngine', 'vllm_server', 'engine_for']
 
 # %% ../nbs/05a_server.ipynb #c71e5068
-import asyncio, httpx, json, logging, math, os, random, signal, socket, subprocess, sys, time
-from anyio.from_thread import start_blocking_portal
-from contextlib import contextmanager
-from dataclasses import replace
+import asyncio, httpx, json, logging, math, os, random, re, signal, socket, subprocess, sys, threading, time
+import weakref
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from importlib import import_module
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from queue import SimpleQueue
 from .answer import messages
@@ -54,8 +55,9 @@ def address(
     return str(u.copy_with(path=u.path.rstrip("/") or "/v1", fragment=None))
 
 # %% ../nbs/05a_server.ipynb #faae7f11
-RETRY, LONGEST_PAUSE, LARGEST_REPLY = {408, 409, 425, 429}, 30, 2**27    # codes; seconds; bytes
-JITTER, LOG = random.Random(), logging.getLogger(__name__)               # not the caller's random state
+RETRY, THIS_ONE, NOWHERE = {408, 409, 425, 429}, {400, 413, 414, 422, 431, 451}, {404, 405, 501}
+# no waiting brings money
+PURSE = b"insufficient_quota", b"billing_hard_limit_reached", b"billing_not_active"
 
 class Again(Exception):
     "Why another attempt may succeed."
@@ -63,124 +65,341 @@ class Again(Exception):
         super().__init__(why)
         self.wait = wait
 
+class Page(Again):
+    "A success that is no JSON: from a gateway whose server is down, or from a place that is none."
+
 class Malformed(Again):
-    "An answer, perhaps paid for, that is not as it should be: asked again, but not until patience ends."
+    "An answer that is not as it should be: asked for again, but not until patience ends."
 
 class Refused(CoreaError):
     "The server will not take this very request; others it may."
+    complaint = ""      # of the server, without what it quotes of the request
 
 class Absent(CoreaError):
     "The server has no such place."
 
-def pause_asked(
-    said # the header Retry-After: seconds, or a date (RFC 9110)
-) -> float: # seconds; 0 for anything else
-    "How long a server wants to be left alone."
-    if said.strip().isdecimal(): return float(said.strip()[:9])
-    try: return max(0., (parsedate_to_datetime(said) - datetime.now(timezone.utc)).total_seconds())
-    except (TypeError, ValueError): return 0.
+class Away(CoreaError):
+    "The server gave no answer for as long as there was patience."
+
+# %% ../nbs/05a_server.ipynb #faae7f12
+def complaint_of(
+    data # bytes of a refusal
+) -> str: # what is wrong, as far as that is told in a place of its own; else the text
+    "The words of a refusal, without the request that some quote in it."
+    try: told = json.loads(data)
+    except (RecursionError, ValueError): return data[:2000].decode(errors="replace")
+    told = told.get("error", told) if isinstance(told, dict) else told
+    if not isinstance(told, dict): return str(told)[:2000]
+    parts, detail = [told.get(k) for k in ("param", "code", "message")], told.get("detail")
+    for d in detail if isinstance(detail, list) else [dict(msg=detail)]:
+        if isinstance(d, dict): parts += [d.get("loc"), d.get("msg")]
+    return " ".join(str(p) for p in parts if p)[:2000]
+
+def failure(
+    code, data,      # of an answer that is none; its bytes
+    wait=0,          # seconds that the server asks for
+    final=False      # the server says that another attempt is useless
+) -> Exception: # `Again`, or a `CoreaError`
+    "What a code that is no success means."
+    said = f"{code} {one_line(data.decode(errors='replace')) or httpx.codes.get_reason_phrase(code)}"
+    final = final or any(word in data for word in PURSE)
+    if (code in RETRY or code >= 500 and code not in NOWHERE) and not final: return Again(said, wait)
+    if code in (401, 403): return CoreaError(f"{said}: set COREA_API_KEY or OPENAI_API_KEY")
+    if code in NOWHERE: return Absent(said)
+    if code not in THIS_ONE: return CoreaError(said)
+    refused = Refused(said)
+    refused.complaint = complaint_of(data)
+    return refused
+
+# %% ../nbs/05a_server.ipynb #faae7f16
+PASSING = {"server_error", "overloaded_error", "rate_limit_exceeded", "rate_limit_error"}
 
 def error_in(
     body # JSON of an answer with code 200
 ) -> None: # `Again`, or `CoreaError`, for an error that it tells of
-    "Some gateways say 200 and mean an error."
-    told = body.get("error") if isinstance(body, dict) else None
+    "An error behind a success."
+    if not isinstance(body, dict): return
+    choices = body.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    told = body.get("error") or isinstance(first, dict) and first.get("error")
     if not told: return
     if not isinstance(told, dict): told = dict(message=told)
     said, code = one_line(told.get("message") or told), told.get("code")
-    if isinstance(code, int) and (code in RETRY or code >= 500): raise Again(f"{code} {said}")
-    raise Refused(said)
+    if str(code).isdecimal(): raise failure(int(str(code)[:3]), said.encode())
+    raise Again(said) if {str(code), str(told.get("type"))} & PASSING else Refused(said)
+
+def date_told(
+    text # of a header
+) -> datetime | None: # with its zone; None for anything else
+    "A date as HTTP writes it."
+    try: date = parsedate_to_datetime(text)
+    except (ArithmeticError, TypeError, ValueError): return None
+    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+def pause_asked(
+    headers # of an answer: retry-after-ms; retry-after, in seconds or as a date (RFC 9110)
+) -> float: # seconds; 0 if none are told
+    "How long a server wants to be left alone."
+    number = re.compile(r"\s*(\d{1,9}(?:\.\d{0,9})?)", re.ASCII).match
+    if told := number(headers.get("retry-after-ms", "")): return float(told[1]) / 1000
+    said = headers.get("retry-after", "")
+    if date := date_told(said):
+        now = date_told(headers.get("date", "")) or datetime.now(timezone.utc)
+        return max(0., (date - now).total_seconds())
+    return float(told[1]) if (told := number(said)) else 0.
+
+# %% ../nbs/05a_server.ipynb #faae7f19
+LONGEST_PAUSE, LARGEST_REPLY = 30, 2**27                    # seconds; bytes
+JITTER, LOG = random.Random(), logging.getLogger(__name__)  # not the caller's random state
+
+class Patience:
+    "How long one request is asked again."
+    def __init__(self,
+        url, what,      # of the server; the item that an error names
+        seconds,        # from the first failure until it gives up
+        until=math.inf  # when its caller gives up, by `time.monotonic`
+    ):
+        self.url, self.what, self.seconds, self.until = url, what, seconds, until
+        self.first, self.failed, self.odd = None, 0, 0
+
+    def pause(self,
+        why # the last failure, an `Again`
+    ) -> float: # seconds until the next attempt; `CoreaError` if there shall be none
+        "Whether to go on, and when."
+        now, full = time.monotonic(), min(.5 * 2**min(self.failed, 20), LONGEST_PAUSE)
+        self.first = now if self.first is None else self.first
+        self.failed, self.odd = self.failed + 1, self.odd + isinstance(why, Malformed)
+        if self.odd > 2: raise CoreaError(f"{self.url}, asked {self.what}: {why}, three times")
+        wait = max(why.wait, full * JITTER.uniform(.5, 1))
+        if now + wait > min(self.first + self.seconds, self.until):
+            raise Away(f"{self.url} gave no answer to {self.what} for {now - self.first:.0f} s "
+                             f"(at last {why}): see to the server and run again, or give more patience")
+        return wait
+
+# %% ../nbs/05a_server.ipynb #faae7f2a
+LOOPS = threading.RLock()
+
+@lru_cache
+def loop_of(
+    process # its number: threads do not outlive a fork, so a child has a loop of its own
+) -> asyncio.AbstractEventLoop: # that runs
+    "Where all requests of a process live."
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="corea-requests").start()
+    return loop
+
+def on_loop(
+    coroutine # what is to run there
+): # a `concurrent.futures.Future`; to cancel it ends what runs
+    "Run beside the caller."
+    with LOOPS: loop = loop_of(os.getpid())
+    return asyncio.run_coroutine_threadsafe(coroutine, loop)
+
+# %% ../nbs/05a_server.ipynb #faae7f2c
+def pool(
+    url,  # of the endpoints
+    width # connections
+) -> httpx.AsyncClient: # to be closed
+    "Connections that are kept from one request to the next."
+    near = httpx.URL(url).host in ("127.0.0.1", "::1", "localhost")    # where no proxy leads
+    return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None, connect=10), trust_env=not near,
+                             limits=httpx.Limits(max_connections=width))
+
+def hang_up(
+    client # from `pool`
+): # a future
+    "Close connections."
+    return on_loop(client.aclose())
+
+class Line:
+    "Connections to a server: opened when first needed, kept until they are closed or nobody holds the line."
+    def __init__(self,
+        url, width # as in `pool`
+    ): self.url, self.width, self.lock, self.kept = url, width, threading.Lock(), None
+
+    def client(self) -> httpx.AsyncClient: # of this process
+        "The connections."
+        with self.lock:
+            if self.kept is None or self.kept[0] != os.getpid():
+                self.kept = os.getpid(), pool(self.url, self.width)
+                weakref.finalize(self, hang_up, self.kept[1]).atexit = False
+            return self.kept[1]
+
+    def close(self) -> None:
+        "Close them; a later request opens others."
+        with self.lock: kept, self.kept = self.kept, None
+        if kept and kept[0] == os.getpid(): hang_up(kept[1]).result()
+
+# %% ../nbs/05a_server.ipynb #faae7f22
+async def exchange(
+    client, path, body, # an `httpx.AsyncClient`; endpoint; of a POST, or None: GET
+    timeout             # seconds for the whole of it
+) -> tuple: # code, headers, bytes; `Again` if the connection fails
+    "Ask once."
+    data, key = bytearray(), api_key()
+    try:
+        async with (asyncio.timeout(timeout),
+                    client.stream("GET" if body is None else "POST", path, json=body,
+                                  headers={"Authorization": f"Bearer {key}"} if key else {}) as reply):
+            async for piece in reply.aiter_bytes():
+                data += piece
+                if len(data) > LARGEST_REPLY:
+                    raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower max_tokens or "
+                                     "top_logprobs")
+    except TimeoutError: raise Again(f"no answer within {timeout:.3g} s") from None
+    except httpx.RequestError as e:
+        said = f"{type(e).__name__}: {one_line(e)}"
+        raise (CoreaError if "CERTIFICATE_VERIFY_FAILED" in said else Again)(said) from None
+    return reply.status_code, reply.headers, bytes(data)
+
+# %% ../nbs/05a_server.ipynb #faae7f2b
+def json_of(
+    code, headers, data # as from `exchange`
+): # what JSON says; `Again` or `CoreaError` if it is no success
+    "The answer in an exchange."
+    if code != 200: raise failure(code, data, pause_asked(headers), headers.get("x-should-retry") == "false")
+    if data.lstrip()[:5] == b"data:":
+        raise CoreaError("it streams though it was not asked to: turn streaming off there, or ask the server "
+                         "behind it")
+    try: body = json.loads(data)
+    except (RecursionError, ValueError) as e:   # from a gateway that is down
+        raise Page(f"an answer that is not as it should be ({type(e).__name__}: {one_line(e)})") from None
+    error_in(body)
+    return body
+
+UNREADABLE = ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+
+def made_of(
+    reply, read, # JSON of an answer; makes something of it
+    paid=False   # whether tokens were written for it
+): # what `read` makes of it; `Malformed`, or `CoreaError` if to ask again would be to pay again
+    "What an answer holds, or why it cannot be read."
+    try: return read(reply)
+    except UNREADABLE as e:
+        said = f"an answer that is not as it should be ({type(e).__name__}: {one_line(e)})"
+        raise (CoreaError(f"{said}, though it was paid for") if paid else Malformed(said)) from None
+
+def told_of(
+    error, asked # what ended a request; who was asked for what
+) -> CoreaError: # of the same kind, with the same complaint
+    "An error that says where."
+    kind = type(error) if isinstance(error, CoreaError) else CoreaError
+    told = kind(f"{asked}: {error}")
+    vars(told).update(vars(error))
+    return told.with_traceback(None)
+
+# %% ../nbs/05a_server.ipynb #faae7f25
+def whole(
+    x # as JSON may hold it
+) -> float: # a whole number from 0 to a thousand million; nan for anything else
+    "A count."
+    if isinstance(x, str) and re.fullmatch(r"\d{1,10}", x, re.ASCII): x = int(x)
+    good = isinstance(x, (int, float)) and not isinstance(x, bool) and 0 <= x <= 10**9 and x == int(x)
+    return int(x) if good else math.nan
+
+def usage_of(
+    reply # JSON of an answer
+) -> tuple: # tokens of the prompt and of the completion, each nan if it is not told
+    "What an answer says that it costs."
+    told = reply.get("usage") if isinstance(reply, dict) else None
+    if not isinstance(told, dict): return math.nan, math.nan
+    read, written = (whole(told.get(f"{a}_tokens", told.get(f"{b}_tokens")))
+                     for a, b in (("prompt", "input"), ("completion", "output")))
+    both = whole(told.get("total_tokens"))
+    if not read >= 0: read = whole(both - written)
+    if not written >= 0: written = whole(both - read)
+    return read or math.nan, written    # there is always a prompt
+
+# %% ../nbs/05a_server.ipynb #faae7f2f
+@dataclass
+class Paid:
+    "What a server was paid for, whatever became of its answers."
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    untold: int = 0     # answers that do not say what they cost: the tokens of theirs are in neither sum
+
+    def add(self,
+        reply # JSON of an answer
+    ) -> bool: # whether it says that tokens were written
+        "Count one answer."
+        read, written = usage_of(reply)
+        told = not math.isnan(read + written)
+        self.answers, self.untold = self.answers + 1, self.untold + (not told)
+        if told:
+            self.prompt_tokens += read
+            self.completion_tokens += written
+        return written > 0
 
 # %% ../nbs/05a_server.ipynb #daddd773
 class Wire:
     "An OpenAI-compatible address that is asked until it answers."
     def __init__(self,
         url,            # as `address` takes it
-        width=256,      # requests in flight
+        width=256,      # requests in flight, whoever asks
         timeout=1800,   # seconds for one answer, its time in the server's queue included
         patience=600,   # seconds from a request's first failure until it gives up
     ):
-        self.url, self.width, self.timeout, self.patience, self.down = (
-            address(url), width, timeout, patience, False)
-
-    def client(self) -> httpx.AsyncClient: # to be opened by `async with`
-        "A pool of connections; the key goes into its headers."
-        # near: where no proxy leads
-        key, near = api_key(), httpx.URL(self.url).host in ("127.0.0.1", "::1", "localhost")
-        return httpx.AsyncClient(base_url=self.url, timeout=httpx.Timeout(None, connect=10),
-                                 limits=httpx.Limits(max_connections=self.width),
-                                 headers={"Authorization": f"Bearer {key}"} if key else {},
-                                 trust_env=not near)
+        self.url, self.width, self.timeout, self.patience = address(url), width, timeout, patience
+        self.warned, self.paid, self.slots = -math.inf, Paid(), asyncio.Semaphore(width)
 
     async def attempt(self,
-        client, path, # from `client`; endpoint
-        body,         # of a POST; None: GET
-        read          # makes something of the answer
+        client, path, body, # as in `exchange`
+        read,               # makes something of the answer
+        until=math.inf      # when nobody wants it any more, by `time.monotonic`
     ): # what `read` makes of it; `Again` or `CoreaError` if that fails
         "One attempt."
-        data = bytearray()
-        try:
-            async with (asyncio.timeout(self.timeout),
-                        client.stream("GET" if body is None else "POST", path, json=body) as reply):
-                async for piece in reply.aiter_bytes():
-                    data += piece
-                    if len(data) > LARGEST_REPLY:
-                        raise CoreaError(f"an answer of more than {LARGEST_REPLY} bytes: lower "
-                                         "max_tokens or top_logprobs")
-        except TimeoutError: raise Again(f"no answer within {self.timeout} s") from None
-        except httpx.RequestError as e: raise Again(f"{type(e).__name__}: {one_line(e)}") from None
-        code = reply.status_code
-        if code == 200:
-            if data.lstrip()[:5] == b"data:":
-                raise CoreaError("it streams though it was not asked to: turn streaming off there, or ask "
-                                 "the server behind it")
-            odd = Again     # what is no JSON comes from a gateway that is down
-            try:
-                error_in(body := json.loads(data))
-                odd = Malformed
-                return read(body)
-            except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as e:
-                raise odd("an answer that is not as it should be "
-                          f"({type(e).__name__}: {one_line(e)})") from None
-        said = f"{code} {one_line(data.decode(errors='replace')) or reply.reason_phrase}"
-        # no waiting brings money
-        if code in RETRY and b"insufficient_quota" in data: raise CoreaError(said)
-        if code in RETRY or code >= 500: raise Again(said, pause_asked(reply.headers.get("retry-after", "")))
-        if code in (401, 403): raise CoreaError(f"{said}: set COREA_API_KEY or OPENAI_API_KEY")
-        raise (Absent if code == 404 else Refused)(said)
+        async with self.slots:
+            left = max(.001, until - time.monotonic())
+            reply = json_of(*await exchange(client, path, body, min(self.timeout, left)))
+        return made_of(reply, read, body is not None and self.paid.add(reply))
 
     async def ask(self,
         client, path, body, read, # as in `attempt`
-        what=""                   # the item that an error names
+        what="",                  # the item that an error names
+        until=math.inf,           # as in `attempt`
+        final=()                  # kinds of `Again` that are not waited out
     ): # as of `attempt`; `CoreaError` when patience ends, or at once if no attempt can succeed
         "Ask, and ask again."
-        pause, first, malformed = .5, None, 0
+        patience = Patience(self.url, what or path, self.patience, until)
         while True:
-            try:
-                found = await self.attempt(client, path, body, read)
-                self.down = False
-                return found
-            except CoreaError as e: raise type(e)(f"{self.url}, asked {what or path}: {e}") from None
-            except Again as e:
-                why, wait, malformed = (e, max(e.wait, pause * JITTER.uniform(.5, 1)),
-                                        malformed + isinstance(e, Malformed))
-            # each may have been paid for
-            if malformed > 2: raise CoreaError(f"{self.url}, asked {what or path}: {why}, three times")
-            now = time.monotonic()
-            first, pause = first or now, min(2*pause, LONGEST_PAUSE)
-            if now + wait - first > self.patience:
-                raise CoreaError(f"{self.url} gave no answer to {what or path} for {now - first:.0f} s "
-                                 f"(at last {why}): see to the server and run again, or give more patience")
-            if not self.down: LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
-            self.down = True
+            try: return await self.attempt(client, path, body, read, until)
+            except (Again, CoreaError) as e: why = e
+            if isinstance(why, (CoreaError, final)): raise told_of(why, f"{self.url}, asked {what or path}")
+            wait = patience.pause(why)
+            if (now := time.monotonic()) - self.warned > 60:    # of one outage after another
+                LOG.warning("%s: %s; asking again for up to %g s", self.url, why, self.patience)
+                self.warned = now
             await asyncio.sleep(wait)
 
-    async def models(self) -> dict: # name -> what the server tells of it
-        "The models that are served."
-        def read(reply):
-            # some list them bare
-            return {m["id"]: dict(m) for m in (reply if isinstance(reply, list) else reply["data"])}
-        async with self.client() as client: return await self.ask(client, "models", None, read)
+# %% ../nbs/05a_server.ipynb #faae7f31
+def models_in(
+    reply # JSON of /v1/models
+) -> dict: # name -> what the server tells of it; `TypeError` if it is no such list
+    "The models that are served."
+    if isinstance(reply, dict): reply = next((reply[k] for k in ("data", "models") if k in reply), None)
+    if not isinstance(reply, list): raise TypeError("no list of models")    # some list them bare
+    named = [(m.get("id") or m.get("name"), m) for m in reply if isinstance(m, dict)]
+    return {name: about for name, about in named if isinstance(name, str)}
+
+def context_in(
+    about # what a server tells of a model
+) -> float: # tokens that it holds; infinity if that is not told
+    "How long a prompt and its answer may be."
+    told = (whole(about.get(k)) for k in ("max_model_len", "context_length", "context_window",
+                                          "max_context_length"))
+    return next((n for n in told if n > 0), math.inf)
+
+def chosen(
+    served, model, url # as from `models_in`; the name asked for, or None; of the server
+) -> str: # the name; `CoreaError` if none was named and there are several, or vLLM serves no such
+    "Which of the models is meant."
+    if model is None and len(served) == 1: [model] = served
+    # not every server lists all its names; vLLM does, and is held to it
+    if model is None or model not in served and any(m.get("owned_by") == "vllm" for m in served.values()):
+        raise CoreaError(f"{url} serves no model {model!r}: give model=, one of "
+                         f"{one_line(', '.join(sorted(served)))}")
+    return model
 
 # %% ../nbs/05a_server.ipynb #aa8a544f
 def whole_text(
@@ -189,174 +408,399 @@ def whole_text(
     "A text that can be written down."
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
+def text_in(
+    message # of a chat server's choice
+) -> str: # `TypeError` if it is no text
+    "What a message says; some servers tell it in parts, a thought among them."
+    said = message["content"]
+    if isinstance(said, list): said = "".join(p["text"] for p in said if p.get("type") == "text")
+    if not isinstance(said or "", str): raise TypeError("content is no text")
+    return whole_text(said or "")
+
+def logprobs_in(
+    choice # of a chat server's answer
+) -> tuple: # (log p of each token, value -> log p or None), ((), None) where they are absent or make no sense
+    "How sure a chat server says that it was."
+    number = lambda t: min(float(t["logprob"]), 0.) if float(t["logprob"]) < 1e-3 else None
+    try:
+        tokens = choice["logprobs"]["content"]
+        found, at = tuple(number(t) for t in tokens), confidence_at([t["token"] for t in tokens])
+        if None in found: return (), None
+        near = tokens[at].get("top_logprobs") or [] if at and at < len(tokens) else []
+        near = {t["token"]: number(t) for t in near}
+    except UNREADABLE: return (), None
+    values = {v: near.get(v) for v in VALUES}
+    return found, None if None in values.values() else values
+
+# %% ../nbs/05a_server.ipynb #bbfd0254
 def read_chat(
     reply,        # JSON of /v1/chat/completions
     index, sample # as in `Completion`
-) -> Completion: # without token ids; `CoreaError` for an answer without choices or without usage
+) -> Completion: # without token ids, its counts nan where they are not told; `Refused` without choices
     "A completion from a chat server's answer."
     if not reply["choices"]: raise Refused("an answer without choices: a filter may have taken it")
-    if not isinstance(usage := reply.get("usage"), dict):
-        raise CoreaError("an answer without usage, so that its tokens cannot be counted: let "
-                         "the server tell it")
     choice = reply["choices"][0]
-    tokens = (choice.get("logprobs") or {}).get("content") or []
-    at = confidence_at([t["token"] for t in tokens])
-    tops = ({t["token"]: float(t["logprob"]) for t in tokens[at].get("top_logprobs") or []} if at
-            and at < len(tokens) else {})
-    text = choice["message"]["content"] or ""
-    if not isinstance(text, str): raise TypeError("content is no text")
-    text = whole_text(text)
-    return Completion(index, sample, text, (), tuple(float(t["logprob"]) for t in tokens),
-                      int(usage["prompt_tokens"]), int(usage["completion_tokens"]),
-                      str(choice["finish_reason"]),
-                      {v: tops[v] for v in VALUES} if tops.keys() >= set(VALUES) else None)
+    text, (logprobs, values) = text_in(choice["message"]), logprobs_in(choice)
+    read, written = usage_of(reply)
+    why = "content_filter" if choice["message"].get("refusal") and not text else choice.get("finish_reason")
+    return Completion(index, sample, text, (), logprobs, read, math.nan if text and not written else written,
+                      str(why), values)
+
+# %% ../nbs/05a_server.ipynb #faae7f41
+SPARED = "top_p", "seed", "top_logprobs", "logprobs", "temperature"  # may be left out, the least missed first
+OURS = "messages", "prompt", "model", "n", "stream"                  # may not be set from outside
+UNKNOWN = re.compile(r"not support|unsupported|only the default|only [\d.]+ is allowed|unknown|unexpected|"
+                     r"unrecogni[sz]ed|extra (input|field)|not (permitted|allowed)|deprecated|"
+                     r"cannot (both )?be", re.I)
+
+# %% ../nbs/05a_server.ipynb #faae7f4a
+class Dialect:
+    "How one server wants to be asked: learnt from what it refuses, and kept."
+    def __init__(self,
+        url="",         # of the server, for a warning
+        extra_body=None # fields that are put over every request's; None as a value: left out
+    ):
+        self.url, self.extra, self.lacks = url, dict(extra_body or {}), []
+        self.newer = self.short = False     # it knows max_completion_tokens; seeds of 31 bits
+        if bad := set(self.extra) & set(OURS): raise CoreaError(f"extra_body sets {min(bad)!r}: leave it out")
+
+    def speak(self,
+        body # of a request, in OpenAI's old words
+    ) -> dict: # in the server's
+        "The same request as this server takes it."
+        body = {k: v for k, v in body.items() if k not in self.lacks}
+        if self.newer and "max_tokens" in body: body["max_completion_tokens"] = body.pop("max_tokens")
+        if self.short and "seed" in body: body["seed"] %= 2**31
+        return {k: v for k, v in (body | self.extra).items() if v is not None}
+
+    def learn(self,
+        sent, complaint # a body that was refused, and what was said to it
+    ) -> bool: # whether to say it again, for it will be said otherwise
+        "Find out what was wrong with it."
+        # a question has no say
+        for m in sent.get("messages", ()): complaint = complaint.replace(m["content"], "")
+        named = [k for k in SPARED if k in sent and re.search(rf"\b{k}\b", complaint)]
+        if "max_tokens" in sent and "max_completion_tokens" in complaint: self.newer = True
+        elif "seed" in named and sent["seed"] >= 2**31: self.short = True
+        elif named and UNKNOWN.search(complaint): self.without(named[0])
+        return self.speak(sent) != sent
+
+    def without(self,
+        field # that the server does not take
+    ) -> None:
+        "Leave a field out from now on, and say so."
+        if field in self.lacks: return
+        self.lacks += [field] + ["top_logprobs"] * (field == "logprobs")
+        LOG.warning("%s takes no %s: asked without from now on", self.url, field)
 
 # %% ../nbs/05a_server.ipynb #c29dcfc9
-# vLLM's words for no setting
+# vLLM takes settings that nobody named from the checkpoint's own file, so all that it knows are named
 NEUTRAL = dict(top_k=0, min_p=0, repetition_penalty=1, presence_penalty=0, frequency_penalty=0)
-ENOUGH = 5  # refused in a row at the start, and the rest is not asked
 STOPS = 4   # strings to stop at that a server takes in one request
 
-# %% ../nbs/05a_server.ipynb #42ae0f7f
-class ServerEngine(Engine):
-    "Generation by a server that has OpenAI's endpoints."
-    at_once = True      # several threads may ask it together
-    def __init__(self,
-        url,            # http://host:port, with a path if its endpoints do not hang at /v1
-        model=None,     # by the server's name; needless if it serves but one
-        tokenizer=None, # checkpoint folder or hub repository of that model; none: the chat endpoint is asked
-        batch_size=256, # requests in flight; does not change the text
-        timeout=1800,   # seconds for one answer
-        patience=600,   # seconds that a server may stay away
-        top_logprobs=0, # chat only: alternatives at each token, up to 20; None: no log-probabilities at all
-    ):
-        self.wire, self.top_logprobs = Wire(url, batch_size, timeout, patience), top_logprobs
-        with start_blocking_portal() as portal:
-            try: served = portal.call(self.wire.models)
-            except Absent:
-                if model is None: raise
-                served = {}     # not every server lists its models
-        if model is None and len(served) == 1: [model] = served
-        if model is None or model not in served and any(m.get("owned_by") == "vllm" for m in served.values()):
-            raise CoreaError(f"{self.wire.url} serves no model {model!r}: give model=, one of "
-                             f"{one_line(', '.join(sorted(served)))}")
-        about = served.get(model, {})       # it may know a name that it does not list
-        self.model, owner, self.most_tokens = model, about.get("owned_by"), "max_tokens"
-        self.neutral, name = NEUTRAL if tokenizer or owner == "vllm" else {}, f"server {owner} {model}"
-        self.tokenizer, self.batch_size, self.name = None, batch_size, name
-        if tokenizer is None: return
-        from transformers import AutoConfig, AutoTokenizer
-        source, commit = at_commit(tokenizer)
-        try:
-            own, config = (part.from_pretrained(source, trust_remote_code=False, **commit)
-                           for part in (AutoTokenizer, AutoConfig))
-        except Exception as e:
-            raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({one_line(e)}): give a checkpoint, "
-                             "or none for the chat endpoint") from e
-        self._setup(own, config, batch_size, name)
-        self.context = min(self.context, about.get("max_model_len") or math.inf)
+@dataclass(frozen=True)
+class Wanted:
+    "One completion that is asked for."
+    prompt: list        # token ids, or messages of a chat
+    key: tuple          # (index, sample)
+    sampling: Sampling
+    seed: int           # of the run
+    until: float = math.inf     # when nobody wants it any more, by `time.monotonic`
 
-    def generate(self, questions, sampling=Sampling(), n=1, seed=0, done=(), progress=False, begun=None):
-        "Answer each question `n` times, as every engine; in a chat the server renders and measures prompts."
-        for i, q in enumerate(questions):
-            if isinstance(q, str) and whole_text(q) != q:
-                raise CoreaError(f"question {i} ({one_line(whole_text(q), 60)!r}) holds half a "
-                                 "character: mend it")
-        if self.tokenizer: return super().generate(questions, sampling, n, seed, done, progress, begun)
+    @property
+    def what(self): return f"question {self.key[0]}"
+
+    def read(self,
+        reply # as for `read_chat`
+    ) -> Completion: # without token ids
+        "What a chat server answers to it."
+        return read_chat(reply, *self.key)
+
+    def body(self,
+        model, neutral # by the server's name; settings of its own that are to be off
+    ) -> dict: # of a request, without the prompt
+        "What both endpoints are told; beyond vLLM, seeds have 32 bits."
+        seed = piece_seed(self.seed, [self.prompt, self.key[1]])
+        return neutral | dict(model=model, temperature=self.sampling.temperature, top_p=self.sampling.top_p,
+                              seed=seed if neutral else seed % 2**31, max_tokens=self.sampling.max_tokens)
+
+# %% ../nbs/05a_server.ipynb #faae7f51
+class Chat:
+    "Through /v1/chat/completions: the server renders and measures prompts."
+    def __init__(self,
+        wire, model, # a `Wire`; the model's name there
+        dialect,     # how it wants to be asked, a `Dialect`
+        neutral,     # `NEUTRAL` for vLLM's server, else nothing
+        top_logprobs # as in `ServerEngine`
+    ):
+        self.wire, self.model, self.dialect, self.neutral = wire, model, dialect, neutral
+        self.scores = {} if top_logprobs is None else dict(logprobs=True, top_logprobs=top_logprobs)
+
+    def prompts(self,
+        questions, begun # lists of str; None: nothing is begun
+    ) -> list: # of messages; `CoreaError` for a begun answer that the server would not go on with
+        "Conversations."
         begun = beginnings(questions, begun)
         if any(begun) and not self.neutral:
             raise CoreaError(f"{self.wire.url} is not vLLM's, and other chat servers go on with no begun "
                              "answer: give tokenizer=, or leave begun out")
-        talk = [messages(q) + [dict(role="assistant", content=b)] * bool(b) for q, b in zip(questions, begun)]
-        return self._stream(talk, sampling, n, seed, set(done), progress)
+        return [messages(q) + [dict(role="assistant", content=b)] * bool(b) for q, b in zip(questions, begun)]
+
+    async def complete(self,
+        client, wanted # connections; a `Wanted`
+    ) -> Completion: # `CoreaError` if there is none to be had
+        "One completion, in the words that the server takes."
+        body = wanted.body(self.model, self.neutral) | self.scores | dict(messages=wanted.prompt)
+        # a chat cuts all that it stops at, so it goes on beyond `until`
+        if wanted.sampling.stop: body |= dict(stop=list(wanted.sampling.stop))
+        if wanted.prompt[-1]["role"] == "assistant":
+            body |= dict(continue_final_message=True, add_generation_prompt=False)
+        while True:
+            sent = self.dialect.speak(body)
+            try:
+                return await self.wire.ask(client, "chat/completions", sent, wanted.read, wanted.what,
+                                           wanted.until)
+            except Refused as e:
+                if not self.dialect.learn(sent, e.complaint): raise
+
+# %% ../nbs/05a_server.ipynb #faae7f53
+def ids_in(
+    reply # JSON of vLLM's /v1/completions
+) -> tuple: # token ids; their log-probabilities
+    "What was written."
+    choice = reply["choices"][0]
+    if (ids := choice.get("token_ids")) is None:
+        raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
+    return ids, [float(lp) for lp, _ in zip(choice["logprobs"]["token_logprobs"], ids, strict=True)]
+
+def next_body(
+    model, asked, wanted # the model's name; prompts; ids whose log p is wanted
+) -> dict: # of a request
+    "One token behind each of several prompts."
+    return NEUTRAL | dict(model=model, prompt=asked, max_tokens=1, temperature=0, logprobs=20,
+                          logprob_token_ids=wanted, return_tokens_as_token_ids=True)
+
+def next_in(
+    reply, # JSON of vLLM's /v1/completions
+    asked  # as in `next_body`
+) -> dict: # prompt -> dict id -> log p
+    "What could have come next."
+    choices = sorted(reply["choices"], key=lambda c: c["index"])
+    return {tuple(a): {int(t.removeprefix("token_id:")): float(lp)
+                       for t, lp in c["logprobs"]["top_logprobs"][0].items()}
+            for a, c in zip(asked, choices, strict=True)}
+
+# %% ../nbs/05a_server.ipynb #faae7f57
+def in_flight(
+    starts, # an iterator of futures, each of which begins when it is taken
+    width   # how many may be unfinished
+): # iterator of the same as they finish
+    "A window over work; whoever walks away cancels what is unfinished."
+    ready, flying, starts = SimpleQueue(), set(), iter(starts)
+    try:
+        while True:
+            for future in islice(starts, width - len(flying)):
+                flying.add(future)
+                future.add_done_callback(ready.put)
+            if not flying: return
+            flying.remove(done := ready.get())
+            yield done
+    finally:
+        for future in flying: future.cancel()
+
+# %% ../nbs/05a_server.ipynb #faae7f5b
+ENOUGH = 5  # refused at the start with nothing answered, and the rest is not asked
+
+def uncounted(
+    completion # from a server
+) -> CoreaError | None: # None where its tokens are known
+    "Tables of costs cannot be made of answers whose cost nobody knows."
+    if math.isnan(completion.prompt_tokens + completion.completion_tokens):
+        return CoreaError(f"question {completion.index} has an answer without usage, so that its tokens "
+                          "cannot be counted: let the server tell it")
+
+class Tally:
+    "What became of the requests of one run."
+    def __init__(self): self.given, self.refused, self.failed = 0, [], None
+
+    def take(self,
+        future # that is done
+    ) -> Completion | None: # None if it failed
+        "Note one."
+        error = future.exception() or uncounted(future.result())
+        if isinstance(error, Refused): self.refused.append(error)
+        elif error: self.failed = self.failed or error
+        else:
+            self.given += 1
+            return future.result()
+        if len(self.refused) >= ENOUGH and not self.given: self.failed = self.failed or self.refused[0]
+
+    def end(self,
+        asked # how many were to be asked
+    ) -> None: # `CoreaError` unless all were given
+        "Tell once what was wrong."
+        if self.failed: raise self.failed
+        if self.refused:
+            raise CoreaError(f"{self.refused[0]} ({len(self.refused)} of {asked} answers refused; all others "
+                             "are there)")
+
+# %% ../nbs/05a_server.ipynb #faae7f5c
+def all_answers(
+    start, keys, # begins to ask for a key, gives a future; the keys
+    width        # requests in flight
+): # iterator of `Completion` in any order; `CoreaError` at the end unless all are there
+    "Ask for many."
+    tally = Tally()
+    asked = (start(key) for key in takewhile(lambda key: not tally.failed, keys))
+    with closing(in_flight(asked, width)) as finished:
+        for future in finished:
+            if answer := tally.take(future): yield answer
+    tally.end(len(keys))
+
+# %% ../nbs/05a_server.ipynb #42ae0f7f
+def tokenizer_of(
+    path # checkpoint folder or hub repository
+) -> tuple: # tokenizer; configuration; `CoreaError` if they cannot be opened
+    "How a served model spells, without the model."
+    from transformers import AutoConfig, AutoTokenizer
+    source, commit = at_commit(path)
+    try:
+        return tuple(part.from_pretrained(source, trust_remote_code=False, **commit)
+                     for part in (AutoTokenizer, AutoConfig))
+    except Exception as e:
+        raise CoreaError(f"cannot open the tokenizer of {path} ({one_line(e)}): give a checkpoint, or none "
+                         "for the chat endpoint") from e
+
+async def served(
+    wire, client, # a `Wire`; connections
+    named         # the model's name is known already
+) -> dict: # name -> what the server tells of it; with a name known, nothing if the list is absent or odd
+    "The models of a server, which is waited for."
+    odd = (Page, Malformed) if named else ()
+    try: return await wire.ask(client, "models", None, models_in, final=odd)
+    except Away: raise
+    except CoreaError:
+        if not named: raise
+        return {}
+
+def check_whole(
+    questions, begun=() # texts; what answers begin with
+) -> None: # `CoreaError` for one with half a character
+    "No server can be asked for what UTF-8 cannot write."
+    for i, text in enumerate([*questions, *(begun or ())]):
+        if isinstance(text, str) and whole_text(text) != text:
+            raise CoreaError(f"question {i % len(questions)} ({one_line(whole_text(text), 60)!r}) holds half "
+                             "a character: mend it")
+
+# %% ../nbs/05a_server.ipynb #faae7f55
+class Tokens:
+    "Through vLLM's /v1/completions: we render the prompt, and are told ids, scores and distributions."
+    def __init__(self,
+        engine, dialect # a `ServerEngine` with a tokenizer; how the server wants to be asked
+    ): self.engine, self.dialect = engine, dialect
+
+    async def ask(self,
+        client, body, read, wanted # connections; of a request; makes something of an answer; a `Wanted`
+    ): # what `read` makes of it
+        "One request."
+        return await self.engine.wire.ask(client, "completions", self.dialect.speak(body), read, wanted.what,
+                                          wanted.until)
+
+    async def complete(self,
+        client, wanted # connections; a `Wanted`
+    ) -> Completion: # `CoreaError` if there is none to be had
+        "One completion, and the distribution over its confidence."
+        engine, sampling = self.engine, wanted.sampling
+        # beyond that it goes on; nothing is cut that was paid for
+        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())
+        body = wanted.body(engine.model, NEUTRAL) | dict(
+            prompt=wanted.prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(engine.ends))
+        if stops := [*sampling.stop, *sampling.until]: body |= dict(stop=stops)
+        def read(reply):
+            ids, logprobs = ids_in(reply)
+            rows = Batch(engine, [wanted.prompt], [wanted.key], [ids], sampling)
+            return rows, logprobs[:len(rows.ids[0])]
+        rows, logprobs = await self.ask(client, body, read, wanted)
+        [answer] = rows.completions([logprobs], [await self.values(client, c, wanted) for c in rows.contexts])
+        return answer
+
+    async def values(self,
+        client, context, wanted # connections; token ids up to and with the mark; a `Wanted`
+    ) -> dict | None: # value -> log p
+        "A second request for one token, which vLLM's prefix cache makes cheap."
+        paths = self.engine.paths
+        nodes = sorted({p[:j] for p in paths.values() for j in range(len(p))})
+        asked = [[*context, *node] for node in nodes]
+        body = next_body(self.engine.model, asked, sorted({t for p in paths.values() for t in p}))
+        known = await self.ask(client, body, lambda reply: next_in(reply, asked), wanted)
+        find = lambda contexts, _: [known[tuple(c)] for c in contexts]
+        try: return value_logprobs(paths, [context], find)[0]
+        # a vLLM from before logprob_token_ids tells of its twenty likeliest only
+        except KeyError: return None
+
+# %% ../nbs/05a_server.ipynb #42ae0f82
+class Online(Engine):
+    "An engine over a `wire`, a `line` that is kept, and a `way` to speak: any thread may ask it."
+    @property
+    def paid(self) -> Paid: return self.wire.paid
+
+    def _prompts(self, questions, sampling, begun):
+        check_whole(questions, begun)
+        if not self.tokenizer: return self.way.prompts(questions, begun)
+        return super()._prompts(questions, sampling, begun)
+
+    def submit(self,
+        question,            # text
+        sampling=Sampling(), # how to draw
+        seed=0,              # same seed, same text
+        until=math.inf,      # when nobody wants the answer any more, by `time.monotonic`
+    ): # a `concurrent.futures.Future` of a `Completion`, whose counts are nan where the server tells none
+        "Ask one question; whoever waits no longer cancels it, and any number may be asked at once."
+        [prompt] = self._prompts([question], sampling, None)
+        return self._start(Wanted(prompt, (0, 0), sampling, seed, until))
+
+    def _start(self, wanted): return on_loop(self.way.complete(self.line.client(), wanted))
 
     def _stream(self, prompts, sampling, n, seed, done, progress):
         from tqdm.auto import tqdm
         rows = [key for batch in plan([len(p) for p in prompts], n, self.batch_size) for key in batch]
-        have, todo = sum(key in done for key in rows), (key for key in rows if key not in done)
-        ready, flying, failed, refused, given = SimpleQueue(), set(), None, [], 0
-        with (tqdm(total=len(rows), initial=have, unit="answer", disable=not progress) as bar,
-              start_blocking_portal() as portal,
-              portal.wrap_async_context_manager(self.wire.client()) as client):
-            try:
-                while True:
-                    for key in islice(todo, 0 if failed else self.batch_size - len(flying)):
-                        flying.add(asked := portal.start_task_soon(self._answer, client, key, prompts[key[0]],
-                                                                   sampling, piece_seed(seed, key)))
-                        asked.add_done_callback(ready.put)
-                    if not flying: break
-                    flying.remove(answer := ready.get())
-                    # the others may be taken
-                    if isinstance(answer.exception(), Refused): refused.append(answer.exception())
-                    elif answer.exception(): failed = failed or answer.exception()
-                    else:
-                        given += 1
-                        yield answer.result()
-                        bar.update()
-                    if len(refused) >= ENOUGH and not given: failed = failed or refused[0]
-            finally:
-                for asked in flying: asked.cancel()    # whoever walks away pays for no more
-        if failed: raise failed
-        if refused:
-            raise CoreaError(f"{refused[0]} ({len(refused)} of {len(rows) - have} answers refused; "
-                             "all others are there)")
+        todo = [key for key in rows if key not in done]
+        start = lambda key: self._start(Wanted(prompts[key[0]], key, sampling, seed))
+        with tqdm(total=len(rows), initial=len(rows) - len(todo), unit="answer", disable=not progress) as bar:
+            for answer in all_answers(start, todo, self.batch_size):
+                yield answer
+                bar.update()
 
-    async def _answer(self, client, key, prompt, sampling, seed):
-        what = f"question {key[0]}"
-        # beyond vLLM, seeds have 32 bits
-        body = self.neutral | dict(model=self.model, temperature=sampling.temperature, top_p=sampling.top_p,
-                                   seed=seed if self.neutral else seed % 2**31)
-        body[self.most_tokens] = sampling.max_tokens
-        if not self.tokenizer:
-            # a chat cuts all that it stops at, so it goes on beyond `until`
-            if sampling.stop: body |= dict(stop=list(sampling.stop))
-            scores = {} if self.top_logprobs is None else dict(logprobs=True, top_logprobs=self.top_logprobs)
-            if prompt[-1]["role"] == "assistant":
-                scores |= dict(continue_final_message=True, add_generation_prompt=False)
-            body |= scores | dict(messages=prompt)
-            try:
-                return await self.wire.ask(client, "chat/completions", body,
-                                           lambda r: read_chat(r, *key), what)
-            except Refused as e:
-                if (newer := "max_completion_tokens") not in str(e) or newer in body: raise
-                self.most_tokens = newer        # OpenAI's newer models know this name only
-                del body["max_tokens"]
-            return await self.wire.ask(client, "chat/completions", body | {newer: sampling.max_tokens},
-                                       lambda r: read_chat(r, *key), what)
+    def close(self):
+        "Close the connections; whoever asks again opens new ones."
+        self.line.close()
 
-        def read(reply):
-            choice = reply["choices"][0]
-            if choice.get("token_ids") is None:
-                raise CoreaError("its answers have no token ids, as vLLM's have: leave the tokenizer out")
-            scores = [float(lp) for lp, _ in
-                      zip(choice["logprobs"]["token_logprobs"], choice["token_ids"], strict=True)]
-            rows = Batch(self, [prompt], [key], [choice["token_ids"]], sampling)
-            return rows, scores[:len(rows.ids[0])]
-        body |= dict(prompt=prompt, logprobs=0, return_token_ids=True, stop_token_ids=sorted(self.ends))
-        # it goes on instead; nothing is cut that was paid for
-        if len(sampling.stop) + len(sampling.until) > STOPS: sampling = replace(sampling, until=())
-        if sampling.stop or sampling.until: body |= dict(stop=[*sampling.stop, *sampling.until])
-        rows, logprobs = await self.wire.ask(client, "completions", body, read, what)
-        [answer] = rows.completions([logprobs], [await self._values(client, c, what) for c in rows.contexts])
-        return answer
+    def __enter__(self): return self
+    def __exit__(self, *exc): self.close()
 
-    async def _values(self, client, context, what):
-        nodes = sorted({p[:j] for p in self.paths.values() for j in range(len(p))})
-        wanted, asked = (sorted({t for p in self.paths.values() for t in p}),
-                         [[*context, *node] for node in nodes])
-        def read(reply):
-            choices = sorted(reply["choices"], key=lambda c: c["index"])
-            return {tuple(a): {int(t.removeprefix("token_id:")): float(lp)
-                               for t, lp in c["logprobs"]["top_logprobs"][0].items()}
-                    for a, c in zip(asked, choices, strict=True)}
-        known = await self.wire.ask(client, "completions", self.neutral | dict(
-            model=self.model, prompt=asked, max_tokens=1, temperature=0, logprobs=20,
-            logprob_token_ids=wanted, return_tokens_as_token_ids=True), read, what)
-        try:
-            return value_logprobs(self.paths, [context],
-                                  lambda contexts, _: [known[tuple(c)] for c in contexts])[0]
-        # a vLLM from before logprob_token_ids tells of its twenty likeliest only
-        except KeyError: return None
+# %% ../nbs/05a_server.ipynb #42ae0f81
+class ServerEngine(Online):
+    "Generation by a server that has OpenAI's endpoints."
+    def __init__(self,
+        url,             # http://host:port, with a path if its endpoints do not hang at /v1
+        model=None,      # by the server's name; needless if it serves but one
+        tokenizer=None,  # checkpoint folder or hub repository of that model; none: the chat endpoint is asked
+        batch_size=256,  # requests in flight; does not change the text
+        timeout=1800,    # seconds for one answer
+        patience=600,    # seconds that a server may stay away
+        top_logprobs=0,  # chat only: alternatives at each token, up to 20; None: no log-probabilities at all
+        extra_body=None, # fields put over every request's; None as a value leaves one out
+    ):
+        self.wire, self.line = Wire(url, batch_size, timeout, patience), Line(address(url), batch_size)
+        about = on_loop(served(self.wire, self.line.client(), model is not None)).result()
+        self.model, dialect = chosen(about, model, self.wire.url), Dialect(self.wire.url, extra_body)
+        about = about.get(self.model, {})       # it may know a name that it does not list
+        owner, self.context = about.get("owned_by"), context_in(about)
+        self.tokenizer, self.batch_size, self.name = None, batch_size, f"server {owner} {self.model}"
+        self.way = Chat(self.wire, self.model, dialect, NEUTRAL if owner == "vllm" else {}, top_logprobs)
+        if tokenizer is None: return
+        self._setup(*tokenizer_of(tokenizer), batch_size, self.name)
+        self.context, self.way = min(self.context, context_in(about)), Tokens(self, dialect)
 
 # %% ../nbs/05a_server.ipynb #ac8d1152
 def free_port() -> int: # nobody listens there just now

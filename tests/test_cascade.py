@@ -1,15 +1,21 @@
 "What 08_cascade cannot say about itself: the rule, the price and the threshold hold for any input."
-import math
+import asyncio, hashlib, math, threading, time
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np, pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from corea.cascade import (SCORES, TAUS, TOP, Answer, Cascade, Price, Sweep, break_even, cascade_cost, check_tau, choose_tau,
-                           defer, draw, paper_tau, router_cost, slider, sweep)
-from corea.core import CoreaError
+from corea import server
+from corea.cascade import (SCORES, TAUS, TOP, Answer, Cascade, Price, Sweep, Unanswered, break_even, cascade_cost, check_tau, choose_tau,
+                           defer, draw, paper_tau, room_in, router_cost, score_of, slider, sweep)
+from corea.core import MODELS, CoreaError
+from corea.data import load_questions
 from corea.generate import Completion, Sampling
 from corea.metrics import deferral_curve
+from corea.server import ServerEngine
+from server import code, half, reset, text
+from test_server import Loopback
 
 tau_values = st.floats(0, TOP)
 confidence = st.one_of(st.none(), st.just(math.nan), st.floats(0, 1))
@@ -247,7 +253,7 @@ def test_a_confidence_without_an_answer_is_deferred(text):
 def test_an_engine_that_says_nothing_is_told():
     class Mute:
         def generate(self, *a, **kw): return iter(())
-    with pytest.raises(CoreaError, match="slm's engine gave no completion"): Cascade(Mute(), Says(""), 0.5).answer("What?")
+    with pytest.raises(CoreaError, match="its engine gave no completion"): Cascade(Mute(), Says(""), 0.5).answer("What?")
 
 
 def test_model_text_is_shown_as_text():
@@ -273,3 +279,222 @@ def test_threads_get_what_one_thread_gets():
 @pytest.mark.parametrize("missing", [pd.NA, None, np.nan, float("nan")])
 def test_whatever_stands_for_missing_is_deferred(missing):
     assert defer(missing, 0.5) is True and defer([0.9, missing], 0.5).tolist() == [False, True]
+
+
+# ---- alone, in a batch, in an event loop, in threads, in a table
+
+class Tosses:
+    "An engine whose words are made from question and seed alone; some have no answer, some no confidence, some are cut."
+    context = 256
+    def __init__(self, name): self.name, self.asked, self.lock = name, [], threading.Lock()
+    def generate(self, questions, sampling=Sampling(), n=1, seed=0):
+        with self.lock: self.asked.append(list(questions))
+        for i, q in reversed(list(enumerate(questions))):
+            coin = int(hashlib.sha256(f"{self.name} {q} {seed}".encode()).hexdigest(), 16)
+            text = ("" if coin % 7 == 0 else rf"\boxed{{{coin % 5}}}") + ("" if coin % 11 == 0 else rf" \confidence{{0.{coin % 10}}}")
+            yield Completion(i, 0, text, (), (-(coin % 13) / 10,), len(q), coin % 90 + 1, "length" if coin % 17 == 0 else "stop", None)
+
+
+@pytest.mark.parametrize("score", ["stated", "avg_prob"])
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30, unique=True), st.integers(0, 10**6), st.sampled_from([0, .3, .5, .85, 1.1]))
+def test_live_batch_and_table_decide_alike(score, numbers, seed, tau):
+    questions, slm, llm = [f"{x} + 1?" for x in numbers], Tosses("slm"), Tosses("llm")
+    cascade = Cascade(slm, llm, tau, score=score)
+    batch = cascade.answers(questions, seed)
+    assert slm.asked == [questions] and llm.asked == [[q for q, a in zip(questions, batch) if a.who == "llm"]][:len(llm.asked)]
+    assert batch == [cascade.answer(q, seed) for q in questions]
+    table = {e.name: sorted(e.generate(questions, seed=seed), key=lambda c: c.index) for e in (slm, llm)}
+    d = defer([score_of(c, score) for c in table["slm"]], tau)
+    assert [a.who == "llm" for a in batch] == list(d)
+    assert [a.text for a in batch] == [table["llm" if x else "slm"][i].text for i, x in enumerate(d)]
+    cost = {k: np.array([getattr(Price(), k)(c.prompt_tokens, c.completion_tokens) for c in cs]) for k, cs in table.items()}
+    assert [a.cost for a in batch] == pytest.approx(cascade_cost(d, cost["slm"], cost["llm"]))
+
+
+def test_over_servers_too_seed_by_seed():
+    questions = [f"{i} + 1?" for i in range(30)]
+    with Loopback() as slm, Loopback() as llm, ServerEngine(slm.url) as a, ServerEngine(llm.url) as b:
+        cascade = Cascade(a, b, .5)
+        for seed in range(4):
+            batch = cascade.answers(questions, seed)
+            with ThreadPoolExecutor(8) as pool: assert list(pool.map(cascade.answer, questions, [seed] * 30)) == batch
+            async def many(): return await asyncio.gather(*(cascade.aanswer(q, seed) for q in questions))
+            assert asyncio.run(many()) == batch
+            table = sorted(a.generate(questions, cascade.models.sampling["slm"] or room_in(a), seed=seed), key=lambda c: c.index)
+            assert [x.who == "llm" for x in batch] == list(defer([score_of(c) for c in table], .5))
+            assert {x.who for x in batch} == {"slm", "llm"}
+        assert len(slm.lines) < sum(slm.asked.values()) / 4 and slm.bodies[0]["max_tokens"] == 4096      # connections are kept
+
+
+def test_a_miniature_decides_alike_in_a_batch():
+    questions = [q["question"] for q in load_questions("calc", "dev", 8)]
+    with Cascade(MODELS/"slm", MODELS/"llm", .8, score="expected", sampling=Sampling(0)) as cascade:
+        batch, alone = cascade.answers(questions), [cascade.answer(q) for q in questions]
+        assert [(a.who, a.text) for a in batch] == [(a.who, a.text) for a in alone] and {a.who for a in batch} == {"slm", "llm"}
+        engine = cascade.engine("slm")
+    assert not hasattr(engine, "model") and cascade.engines == dict(slm=MODELS/"slm", llm=MODELS/"llm")
+
+
+# ---- what fails, and when
+
+LOW, HIGH = r"\boxed{7} \confidence{0.3}", r"\boxed{8} \confidence{1.0}"
+
+class Never:
+    "A server that hangs."
+    def __init__(self): self.futures = []
+    def generate(self, *a, **kw): raise AssertionError("not asked so")
+    def submit(self, *a):
+        self.futures.append(Future())
+        return self.futures[-1]
+
+class Sleeps(Says):
+    "A model in memory that takes its time."
+    def generate(self, *a, **kw):
+        time.sleep(.3)
+        yield from super().generate(*a, **kw)
+
+class Refuses:
+    def generate(self, *a, **kw): yield Completion(0, 0, "", (), (), 10, 20, "content_filter", None)
+
+class Breaks:
+    def generate(self, *a, **kw): raise RuntimeError("out of memory")
+
+FAILURES = {"down": (Down, "server gone"), "hangs": (Never, "no answer by the deadline"), "refuses": (Refuses, "refused"), "breaks": (Breaks, "out of memory"), "is none": (lambda: "/no/such/checkpoint", "/no/such/checkpoint")}
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_what_the_small_model_was_paid_for_comes_back(failure):
+    make, says = FAILURES[failure]
+    kw = dict(deadline=1) if failure == "hangs" else {}
+    a = Cascade(Says(LOW), make(), .5, **kw).answer("What?")
+    assert (a.answer, a.who) == ("7", "slm") and says in a.failed and says in a.why and a.score == .3
+    assert a.cost == pytest.approx(90 * (1 + 32 / 7 * (failure == "refuses")))       # a refusal in a 200 is paid for
+    assert asyncio.run(Cascade(Says(LOW), make(), .5, **kw).aanswer("What?")) == a
+    assert Cascade(Says(LOW), make(), .5, **kw).answers(["What?"]) == [a]
+    with pytest.raises(Unanswered, match=says) as e: Cascade(Says(LOW), make(), .5, on_failure="raise", **kw).answer("What?")
+    assert e.value.answer == a
+    with pytest.raises(Unanswered, match=says) as e: Cascade(Says(r"\confidence{0.3}"), make(), .5, **kw).answer("What?")
+    assert e.value.answer.answer is None and e.value.answer.tokens["slm"] == (10, 20)
+    with pytest.raises(Unanswered, match=says): Cascade(Says(LOW), make(), .5, gate=lambda q: True, **kw).answer("What?")
+
+def test_a_model_in_memory_that_takes_too_long_is_not_waited_for():
+    release = threading.Event()
+    class Stuck(Says):
+        def generate(self, *a, **kw):
+            release.wait(60)
+            yield from super().generate(*a, **kw)
+    a = Cascade(Says(LOW), Stuck(HIGH), .5, deadline=2).answer("What?")
+    release.set()
+    assert (a.answer, a.who, a.failed) == ("7", "slm", "no answer by the deadline")
+
+def test_whoever_stops_waiting_pays_for_no_more():
+    never = Never()
+    cascade = Cascade(Says(LOW), never, .5)
+    async def walk_away():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(.1): await cascade.aanswer("What?")
+    asyncio.run(walk_away())
+    assert [f.cancelled() for f in never.futures] == [True]
+    cascade.answer("What?", deadline=.05)
+    assert [f.cancelled() for f in never.futures] == [True, True]
+    slow = Sleeps(LOW)      # one pass at a time: who gives up while it waits is not asked at all
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(Cascade(slow, Says(HIGH), .5).answer, "What?", 0, .1) for _ in range(4)]
+        assert all(isinstance(j.exception(), Unanswered) for j in jobs)
+    time.sleep(.5)
+    assert len(slow.asked) == 1
+
+def test_one_spoilt_question_spoils_no_other():
+    class Picky(Says):
+        def generate(self, questions, *a, **kw):
+            self.asked.append(questions)
+            if any("bad" in q for q in questions): raise CoreaError("too long")
+            for i, q in enumerate(questions): yield Completion(i, 0, self.text, (), (), 10, 20, "stop", None)
+    questions = [f"{'bad' if i in (3, 12) else 'good'} {i}" for i in range(20)]
+    with pytest.raises(Unanswered, match="question 3: too long .2 of 20") as e: Cascade(slm := Picky(HIGH), Says(HIGH), .5).answers(questions)
+    assert [a and a.answer for a in e.value.answers] == [None if i in (3, 12) else "8" for i in range(20)] and len(slm.asked) < 20
+    found = Cascade(Picky(LOW.replace("7", "1")), Picky(HIGH), .5, gate=lambda q: False).answers([q for q in questions if "good" in q])
+    assert {a.who for a in found} == {"llm"}
+    kept = Cascade(Tosses("x"), Picky(HIGH), 1.1).answers([q for q in questions if Cascade(Tosses("x"), Says(HIGH), 0).answer(q).who == "slm"])
+    assert [bool(a.failed) for a in kept] == [False if "good" in q else True for q in questions if Cascade(Tosses("x"), Says(HIGH), 0).answer(q).who == "slm"]
+
+def test_what_is_cut_before_its_confidence_is_told_once(caplog):
+    class Cut(Says):
+        def generate(self, questions, *a, **kw):
+            for i, q in enumerate(questions): yield Completion(i, 0, self.text, (), (), 10, 96, "length", None)
+    found = Cascade(Cut(r"so \boxed{7}"), Cut("first"), .5).answers(["What?"] * 3)
+    assert {a.why for a in found} == {"cut off after 96 tokens, no confidence: deferred; the LLM was cut off after 96 tokens"}
+    assert [r.getMessage().split(" was")[0] for r in caplog.records] == ["the slm", "the llm"] and "max_tokens" in caplog.text
+    assert Cascade(Cut(HIGH), Says(HIGH), .5).answer("What?").why == "1 reaches the threshold 0.5: kept"    # it had said all
+
+def test_each_model_has_its_own_sampling():
+    class Notes(Says):
+        def generate(self, questions, sampling, n=1, seed=0):
+            self.sampling = sampling
+            yield from super().generate(questions, sampling, n, seed)
+    for given, want in ((None, (100, 4096)), (Sampling(max_tokens=7), (7, 7)), (dict(llm=Sampling(max_tokens=9)), (100, 9))):
+        slm, llm = Notes(LOW), Notes(HIGH)
+        slm.context, llm.context = 201, 10**6
+        Cascade(slm, llm, .5, sampling=given).answer("What?")
+        assert (slm.sampling.max_tokens, llm.sampling.max_tokens) == want
+    for bad in (96, dict(large=Sampling()), dict(slm=96)):
+        with pytest.raises(CoreaError, match="sampling is"): Cascade(slm, llm, .5, sampling=bad)
+
+@pytest.mark.parametrize("kw", [dict(deadline=0), dict(deadline=True), dict(deadline="5"), dict(on_failure="wait")])
+def test_settings_that_make_no_sense(kw):
+    with pytest.raises(CoreaError, match=next(iter(kw))): Cascade(Says(LOW), Says(HIGH), .5, **kw)
+
+def test_many_questions_are_a_list_of_texts():
+    cascade = Cascade(slm := Says(HIGH), Says(HIGH), .5)
+    assert cascade.answers([]) == []
+    for bad in ("What?", ["What?", ""], ["a\ud800"]):
+        with pytest.raises(CoreaError): cascade.answers(bad)
+    assert not slm.asked
+
+def test_a_cascade_may_be_the_small_model_of_another():
+    class Inner:
+        def __init__(self): self.cascade = Cascade(Says(LOW), Says(HIGH), .5)
+        def generate(self, questions, sampling=None, n=1, seed=0):
+            for i, a in enumerate(self.cascade.answers(questions, seed)): yield Completion(i, 0, a.text, (), (), 10, 20, "stop", None)
+    assert Cascade(Inner(), Says("7"), .9).answer("What?", deadline=60).answer == "8"
+
+
+# ---- a storm
+
+PASSING = [code(503), code(429, retry_after_ms="5"), code(500), reset, half, text(b"<html>"), text(b'{"error": {"message": "overloaded", "code": 503}}')]
+LASTING = [code(400), code(401), text(b'{"error": "filtered"}')]
+
+def fault(question, n):
+    "A third of all requests fails: most for a moment, some for good, and one in fifty hangs."
+    roll = int(hashlib.sha256(f"{question} {n}".encode()).hexdigest(), 16)
+    if roll % 50 == 0: return lambda h: time.sleep(60)
+    return (PASSING * 3 + LASTING)[roll // 50 % 24] if roll % 3 == 0 else None
+
+def fate(question):
+    "What comes of asking until it answers: the server's answer, hanging, or a fault that lasts."
+    last = next(f for n in range(1, 99) if (f := fault(question, n)) not in PASSING)
+    return "good" if last is None else "bad" if last in LASTING else "hangs"
+
+def test_a_hundred_threads_in_a_storm(monkeypatch):
+    "Every request ends in an answer or one clear error, by its deadline if it has one, and no answer is paid for twice."
+    monkeypatch.setattr(server.JITTER, "uniform", lambda a, b: .02)
+    questions = [f"What is {i} + 1?" for i in range(300)]
+    fates = {q: (fate(q), fate(q[::-1])) for q in questions}
+    with Loopback(faults=fault) as small, Loopback(faults=lambda q, n: fault(q[::-1], n)) as large, ThreadPoolExecutor(100) as pool:
+        slm, llm = ServerEngine(small.url, "m"), ServerEngine(large.url, "m")
+        cascade = Cascade(slm, llm, .5)
+        def one(q):
+            begun = time.monotonic()
+            try: return cascade.answer(q, deadline=4 if "hangs" in fates[q] else None)
+            except CoreaError as e: return e
+            finally: assert time.monotonic() - begun < 45 or "hangs" not in fates[q]
+        found = dict(zip(questions, pool.map(one, questions)))
+    said = {q: x if isinstance(x, Answer) else x.answer for q, x in found.items()}      # an error carries what was paid for
+    for q, x in found.items():
+        if fates[q] == ("good", "good"): assert isinstance(x, Answer) and not x.failed
+        elif fates[q] == ("good", "bad"): assert x.failed or x.who == "slm" if isinstance(x, Answer) else said[q].answer is None
+        elif fates[q][0] != "good": assert isinstance(x, CoreaError) and "\n" not in str(x) and said[q] is None
+    assert {"good good", "good bad", "bad good", "hangs good"} <= {" ".join(f) for f in fates.values()} and {a.who for a in said.values() if a} == {"slm", "llm"}
+    for double, engine, who in ((small, slm, "slm"), (large, llm, "llm")):
+        assert max(double.paid.values()) == 1 and engine.paid.answers <= sum(double.paid.values()) and not engine.paid.untold
+        for q, a in said.items():       # what was paid for is told, unless it came after the deadline
+            if "hangs" not in fates[q]: assert bool(a and who in a.tokens) == bool(double.paid[q])

@@ -2,7 +2,9 @@
 
 `tests/server.py` is the server that fails on demand; where there is vLLM (see test_generate), its own server is killed too.
 """
-import asyncio, copy, json, logging, math, os, re, signal, subprocess, threading, time
+import asyncio, copy, hashlib, json, logging, math, os, re, signal, subprocess, threading, time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx, pytest
 from hypothesis import given, settings, strategies as st
@@ -12,7 +14,7 @@ import corea.server as s
 from corea.core import CoreaError, load_profile
 from generate_jobs import QUESTIONS
 from processes import gone
-from server import Double, code, drip, echo_key, half, interpreter, late, reset, text
+from server import Double, Handler, code, drip, echo_key, half, interpreter, late, reset, text
 from test_generate import folder, vllm_python    # folder: a checkpoint, a fixture
 
 DRAWN, SHORT = g.Sampling(1.0), g.Sampling(1.0, max_tokens=2)    # SHORT states no confidence: one request each
@@ -60,7 +62,11 @@ def test_a_server_that_is_still_starting_is_waited_for(folder, quick, caplog):
         s.ServerEngine(f"http://127.0.0.1:{port}", patience=0)
     assert one_line(e) and not caplog.records
     late = []
-    thread = threading.Thread(target=lambda: (time.sleep(.3), late.append(Double(folder, port).__enter__())))
+    def start():        # once it has been missed
+        end = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < end: time.sleep(.01)
+        late.append(Double(folder, port).__enter__())
+    thread = threading.Thread(target=start)
     thread.start()
     try: assert s.ServerEngine(f"http://127.0.0.1:{port}").model == str(folder)
     finally: thread.join(), late[0].__exit__()
@@ -80,7 +86,7 @@ def test_an_abandoned_run_stops_asking_and_says_nothing(server, folder, caplog):
     stream = engine(server, folder, batch_size=3).generate(QUESTIONS, SHORT, n=4)
     next(stream)
     stream.close()
-    assert not answered and not [t for t in threading.enumerate() if "portal" in t.name]
+    assert not answered and len([t for t in threading.enumerate() if t.name == "corea-requests"]) == 1
     released.set()
     assert len(server.seen) <= 4 and not caplog.records
 
@@ -145,7 +151,7 @@ def test_pauses_double_up_to_a_limit_and_are_scattered(server, monkeypatch):
 def test_a_server_that_names_a_time_is_not_asked_before(server, monkeypatch):
     assert pauses(server, [code(429, Retry_After=77)], monkeypatch) == [77]
     [guess] = pauses(server, [code(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT")], monkeypatch)
-    assert guess <= .5    # a date is not read
+    assert guess <= .5    # a date that has passed
     with pytest.raises(CoreaError, match="gave no answer to question 0 for 0 s .*429"):
         pauses(server, [code(429, Retry_After="9"*5000)], monkeypatch)    # longer than we have patience for: told at once
 
@@ -192,7 +198,7 @@ def test_an_odd_answer_is_paid_for_three_times_at_most(server, folder, quick, fa
 
 @pytest.mark.parametrize("body, says", [
     (dict(error=dict(message="free-models-per-day", code=402)), "free-models-per-day"), (dict(error="no such model"), "no such model"),
-    (dict(choices=[], usage={}), "without choices"), (dict(choices=[dict(message=dict(content="7"), finish_reason="stop")]), "without usage")])
+    (dict(choices=[], usage={}), "without choices"), (dict(choices=[dict(message=3)], usage=dict(prompt_tokens=1, completion_tokens=2)), "though it was paid for")])
 def test_a_chat_answer_that_no_second_attempt_mends_is_told_at_once(body, says):
     wire, asked = s.Wire("http://host", patience=60), []
     answer = httpx.MockTransport(lambda request: asked.append(request) or httpx.Response(200, content=json.dumps(body)))
@@ -203,12 +209,12 @@ def test_a_chat_answer_that_no_second_attempt_mends_is_told_at_once(body, says):
     assert len(asked) == 1
 
 @pytest.mark.parametrize("said, seconds", [("3", 3), ("", 0), ("soon", 0), ("-5", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)])
-def test_a_pause_is_asked_for_in_seconds_or_by_a_date(said, seconds): assert s.pause_asked(said) == seconds
+def test_a_pause_is_asked_for_in_seconds_or_by_a_date(said, seconds): assert s.pause_asked({"retry-after": said}) == seconds
 
 def test_a_date_to_come_back_at_is_kept():
     from datetime import datetime, timedelta, timezone
     from email.utils import format_datetime
-    assert 50 < s.pause_asked(format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)) <= 60
+    assert 50 < s.pause_asked({"retry-after": format_datetime(datetime.now(timezone.utc) + timedelta(seconds=60), usegmt=True)}) <= 60
 
 def test_half_a_character_is_replaced_in_answers_and_refused_in_questions(server, folder):
     reply = dict(choices=[dict(message=dict(content="7 \ud83d!"), finish_reason="stop")], usage=dict(prompt_tokens=1, completion_tokens=2))
@@ -296,7 +302,7 @@ def test_chat_goes_on_where_the_server_is_vllm(server, folder):
     e = engine(server)
     got = ordered(e.generate(QUESTIONS, g.Sampling(0), begun=begun))
     assert [(c.text, c.prompt_tokens, c.completion_tokens) for c in got] == [(c.text, c.prompt_tokens, c.completion_tokens) for c in want]
-    e.neutral = {}      # a server of another make
+    e.way.neutral = {}      # a server of another make
     assert ordered(e.generate(QUESTIONS, g.Sampling(0), begun=["", "", ""])) == ordered(e.generate(QUESTIONS, g.Sampling(0)))
     with pytest.raises(CoreaError, match="go on with no begun answer"): e.generate(QUESTIONS, begun=begun)
 
@@ -326,9 +332,10 @@ def test_a_chat_answer_with_something_wrong_in_it_is_read_well_or_asked_for_agai
     try: c = asyncio.run(attempt())
     except s.Again: return
     except CoreaError as e:
-        assert re.search("without choices|without usage", str(e))
+        assert re.search("without choices|though it was paid for", str(e)) or place == ("choices", 0)    # {"error": ...} in it
         return
-    assert isinstance(c.text, str) and isinstance(c.finish_reason, str) and type(c.prompt_tokens) is type(c.completion_tokens) is int
+    assert isinstance(c.text, str) and isinstance(c.finish_reason, str)
+    assert all(type(n) is int and n >= 0 or math.isnan(n) for n in (c.prompt_tokens, c.completion_tokens))
     assert all(isinstance(lp, float) for lp in (*c.logprobs, *(c.confidence_logprobs or {}).values()))
 
 @pytest.mark.parametrize("width", [1000, 1])
@@ -415,3 +422,182 @@ def test_the_configuration_chooses(server, folder, monkeypatch):
     asked = s.engine_for(cfg, folder, llm=True, patience=3)
     assert (asked.model, asked.batch_size, asked.wire.patience, bool(asked.tokenizer)) == (str(folder), 64, 3, True)
     with pytest.raises(CoreaError, match="serves no model 'gpt'"): s.engine_for(cfg, "gpt", llm=True)
+
+# ---- servers of every make, through a stand-in that is no model: what it says is made from question and seed
+
+class Loopback(ThreadingHTTPServer):
+    "A chat server on loopback. `faults(question, n)` may give what happens in place of the n-th answer to a question, as `tests/server.py` has them."
+    request_queue_size, daemon_threads = 512, True
+    def __init__(self, say=None, faults=lambda question, n: None, listing=(200, dict(data=[dict(id="m")]))):
+        super().__init__(("127.0.0.1", 0), LoopbackHandler)
+        self.say, self.faults, self.listing = say or said, faults, listing
+        self.asked, self.paid, self.bodies, self.lines, self.lock = Counter(), Counter(), [], set(), threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_port}"
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+    def __exit__(self, *exc): self.shutdown(), self.server_close()
+    def handle_error(self, *args): pass
+
+def said(question, body):
+    "What is answered, by a coin that question and seed toss; the number of tokens is that of the characters."
+    coin = int(hashlib.sha256(f"{question} {body.get('seed')}".encode()).hexdigest(), 16)
+    text = ["" if coin % 7 == 0 else rf"\boxed{{{coin % 5}}}", "" if coin % 11 == 0 else rf" \confidence{{0.{coin % 10}}}"]
+    return dict(choices=[dict(message=dict(content="".join(text)), finish_reason="stop")],
+                usage=dict(prompt_tokens=len(question), completion_tokens=len("".join(text)) or 1))
+
+class LoopbackHandler(BaseHTTPRequestHandler):
+    protocol_version, timeout = "HTTP/1.1", 60
+    def do_GET(self): self.say(*self.server.listing)
+    def do_POST(self):
+        body, s = json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.server
+        question = body["messages"][-1]["content"].partition("\nPlease")[0]
+        with s.lock:
+            s.asked[question] += 1
+            s.bodies.append(body), s.lines.add(self.client_address)
+            fault = s.faults(question, s.asked[question])
+        if fault: return fault(self)
+        reply = s.say(question, body)
+        with s.lock: s.paid[question] += isinstance(reply, dict)
+        self.say(*(reply if isinstance(reply, tuple) else (200, reply)))
+    say, log_message = Handler.say, Handler.log_message
+
+def ask(e, questions, **kw): return ordered(e.generate(questions, **kw))
+
+@pytest.mark.parametrize("headers, seconds", [
+    ({"retry-after-ms": "1500"}, 1.5), ({"retry-after-ms": "200", "retry-after": "7"}, .2), ({"retry-after": "2.5"}, 2.5), ({"retry-after-ms": "x", "retry-after": "7"}, 7),
+    ({"retry-after": "\u00b3"}, 0), ({"retry-after": "inf"}, 0), ({"retry-after": "nan"}, 0), ({}, 0), ({"retry-after": "Wed, 21 Oct 99999 07:28:00 GMT"}, 0),
+    ({"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30),      # by its own clock
+    ({"retry-after": "Wed Oct 21 07:28:30 2015", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30)])
+def test_every_way_to_ask_for_a_pause(headers, seconds): assert s.pause_asked(headers) == seconds
+
+def test_a_server_that_wants_no_other_attempt_gets_none():
+    with Loopback(faults=lambda q, n: code(503, X_Should_Retry="false")) as server, pytest.raises(CoreaError, match="503"):
+        ask(s.ServerEngine(server.url, patience=60), ["1 + 1?"])
+    assert server.asked["1 + 1?"] == 1
+
+LISTINGS = {"none": (404, "no"), "not for this key": (403, "no"), "not with GET": (405, "no"), "not here": (501, "no"), "a page": (200, b"<html>"), "empty": (200, b""),
+            "bare": (200, [dict(id="m")]), "null": (200, b"null"), "no data": (200, {}), "data null": (200, dict(data=None)), "no names": (200, dict(data=[{}, 3, None, dict(id=7)])),
+            "other names": (200, dict(models=[dict(name="m", context_length="4096")])), "an error": (200, dict(error="no such route"))}
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_list_of_models_that_is_absent_or_odd_stops_nobody_who_names_one(listing):
+    with Loopback(listing=LISTINGS[listing]) as server:
+        with s.ServerEngine(server.url, "m", patience=60) as e: assert len(ask(e, ["1 + 1?"])) == 1
+        if listing in ("bare", "other names"): assert s.ServerEngine(server.url).model == "m"
+        else:
+            with pytest.raises(CoreaError) as error: s.ServerEngine(server.url, patience=0)
+            assert one_line(error)
+        assert e.context == (4096 if listing == "other names" else math.inf)
+
+REFUSALS = {    # field -> what servers of the world say to it; found in their issue trackers
+    "max_tokens": dict(error=dict(message="Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", param="max_tokens")),
+    "temperature": dict(error=dict(message="Unsupported value: 'temperature' does not support 0.6 with this model. Only the default (1) value is supported.", param="temperature")),
+    "seed": dict(detail=[dict(type="extra_forbidden", loc=["body", "seed"], msg="Extra inputs are not permitted", input=7)]),
+    "logprobs": dict(error=dict(message="This model does not support logprobs.")),
+    "top_p": dict(error=dict(message="`temperature` and `top_p` cannot both be specified for this model."))}
+
+@pytest.mark.parametrize("fields", [[f] for f in REFUSALS] + [list(REFUSALS)], ids=lambda f: "+".join(f))
+def test_what_a_server_does_not_take_is_found_out_once(fields, caplog):
+    def say(question, body):
+        bad = next((f for f in fields if f in body), None)
+        return (422 if bad == "seed" else 400, REFUSALS[bad]) if bad else said(question, body)
+    with Loopback(say) as server:
+        e = s.ServerEngine(server.url, batch_size=1)
+        assert len(ask(e, list("abcdef"))) == 6 and sum(server.asked.values()) == 6 + len(fields) and set(server.paid.values()) == {1}
+        assert len(ask(e, list("ghi"))) == 3 and sum(server.asked.values()) == 9 + len(fields)
+        last = server.bodies[-1]
+    assert not set(fields) & set(last) and ("max_completion_tokens" in last) == ("max_tokens" in fields)
+    assert len(caplog.records) == len(set(fields) - {"max_tokens"})      # what is left out is told once; another name for the same is not
+
+def test_seeds_are_shortened_where_they_are_too_long():
+    def say(question, body): return (400, dict(error="seed must be int32")) if body["seed"] >= 2**31 else said(question, body)
+    with Loopback(say, listing=(200, dict(data=[dict(id="m", owned_by="vllm")]))) as server:     # that alone is sent longer ones
+        assert len(ask(s.ServerEngine(server.url, batch_size=1), list("abcd"))) == 4
+        assert sum(server.asked.values()) == 5
+
+def test_a_question_cannot_teach_a_dialect():
+    evil = "Is it true that 'temperature' is not supported, and 'seed' an unknown field? Use max_completion_tokens!"
+    with Loopback(lambda question, body: (400, f"too long: {body['messages'][0]['content']}")) as server:
+        with pytest.raises(CoreaError, match="too long"): ask(e := s.ServerEngine(server.url), [evil])
+        assert len(server.bodies) == 1 and not e.way.dialect.lacks and not e.way.dialect.newer
+
+def test_extra_body_is_put_over_every_request():
+    with Loopback() as server:
+        ask(s.ServerEngine(server.url, extra_body=dict(seed=None, provider=dict(order=["a"]), temperature=1)), ["1 + 1?"])
+        assert server.bodies[0]["provider"] == dict(order=["a"]) and server.bodies[0]["temperature"] == 1 and "seed" not in server.bodies[0]
+        for k in ("stream", "messages", "model", "n"):
+            with pytest.raises(CoreaError, match=k): s.ServerEngine(server.url, extra_body={k: 1})
+
+def test_one_connection_serves_many_questions():
+    with Loopback() as server, s.ServerEngine(server.url, batch_size=1) as e:
+        for q in "abcde": e.submit(q).result(60)
+        ask(e, list("fgh"))
+        assert len(server.lines) == 1
+        e.close()
+        assert e.submit("i").result(60).prompt_tokens == 1 and len(server.lines) == 2     # closed is not lost
+
+def test_a_changed_key_counts_at_once(server, monkeypatch):
+    monkeypatch.setenv("COREA_API_KEY", "sk-one")
+    e = engine(server)
+    list(e.generate(QUESTIONS[:1], SHORT))
+    monkeypatch.setenv("COREA_API_KEY", "sk-two")
+    list(e.generate(QUESTIONS[:1], SHORT))
+    assert [h["Authorization"] for _, h, _ in server.seen] == ["Bearer sk-one", "Bearer sk-two"]
+
+def test_a_request_that_nobody_waits_for_is_not_asked_again(monkeypatch):
+    with Loopback(faults=lambda q, n: code(503)) as server:
+        future = s.ServerEngine(server.url).submit("1 + 1?")
+        while not server.asked: time.sleep(.01)
+        assert future.cancel()
+        time.sleep(1.5)     # the first pause is half a second at most
+        assert server.asked["1 + 1?"] == 1
+        with pytest.raises(CoreaError, match="gave no answer to question 0 .*503"):
+            s.ServerEngine(server.url).submit("2 + 2?", until=time.monotonic() + .2).result(60)
+
+USAGE = [(dict(prompt_tokens=11, completion_tokens=7), (11, 7)), (dict(prompt_tokens="11", completion_tokens="7"), (11, 7)), (dict(input_tokens=11, output_tokens=7.0), (11, 7)),
+         (dict(prompt_tokens=11, total_tokens=18), (11, 7)), (dict(completion_tokens=7, total_tokens=18), (11, 7)), (dict(prompt_tokens=11, total_tokens=5), (11, None)),
+         (dict(prompt_tokens=-5, completion_tokens=7), (None, 7)), (dict(prompt_tokens=True, completion_tokens=False), (None, None)), (dict(prompt_tokens=11, completion_tokens=1e300), (11, None)),
+         (dict(prompt_tokens=11, completion_tokens=0), (11, None)), (dict(prompt_tokens=0, completion_tokens=7), (None, 7)), ({}, (None, None)), (None, (None, None)), ([], (None, None)),
+         (dict(prompt_tokens=float("nan"), completion_tokens=float("inf")), (None, None)), (dict(prompt_tokens=10**400, completion_tokens="7e0"), (None, None))]
+
+@pytest.mark.parametrize("told, counts", USAGE)
+def test_tokens_are_what_is_told_or_unknown(told, counts):
+    def say(question, body): return said("x", {}) | dict(usage=told, choices=[dict(message=dict(content="7"), finish_reason="stop")])
+    with Loopback(say) as server:
+        e = s.ServerEngine(server.url, patience=60)
+        c = e.submit("1 + 1?").result(60)
+        assert [None if math.isnan(n) else n for n in (c.prompt_tokens, c.completion_tokens)] == list(counts) and c.text == "7"
+        if None in counts:      # no table of costs can be made of it
+            with pytest.raises(CoreaError, match="without usage"): ask(e, ["2 + 2?"])
+        assert set(server.asked.values()) == {1}
+
+def test_all_that_was_paid_is_counted():
+    "Also what was written for an answer that nobody can read."
+    odd = dict(message=3), dict(message=dict(content="7"), finish_reason="stop")
+    def say(question, body):
+        return dict(choices=[] if question == "a" else [odd[question == "c"]], usage=dict(prompt_tokens=5, completion_tokens=2) if question != "d" else None)
+    with Loopback(say) as server:
+        e = s.ServerEngine(server.url, patience=60)
+        for q in "abc":
+            try: e.submit(q).result(60)
+            except CoreaError: pass
+        assert e.paid == s.Paid(answers=3, prompt_tokens=15, completion_tokens=6) and set(server.asked.values()) == {1}
+
+@pytest.mark.parametrize("choice, text, why", [
+    (dict(message=dict(content=None, refusal="I cannot"), finish_reason="stop"), "", "content_filter"), (dict(message=dict(content="7")), "7", "None"),
+    (dict(message=dict(content=[dict(type="thinking", thinking=[]), dict(type="text", text="7")]), finish_reason="stop"), "7", "stop"),
+    (dict(message=dict(content="7"), finish_reason="stop", logprobs=dict(content=[dict(token=3, logprob="x")])), "7", "stop"),
+    (dict(message=dict(content="7"), finish_reason="stop", logprobs=dict(content=[dict(token="7", logprob=1000.)])), "7", "stop")])
+def test_an_answer_that_was_paid_for_is_read_if_it_can_be(choice, text, why):
+    c = s.read_chat(dict(choices=[choice], usage=dict(prompt_tokens=1, completion_tokens=1)), 0, 0)
+    assert (c.text, c.finish_reason, c.logprobs) == (text, why, ())
+
+def test_the_same_question_gets_the_same_text_wherever_it_stands():
+    questions = [f"{i} + 1?" for i in range(20)]
+    with Loopback() as server:
+        e = s.ServerEngine(server.url)
+        for seed in range(3):
+            whole, back = ask(e, questions, seed=seed), ask(e, questions[::-1], seed=seed)
+            assert [c.text for c in whole] == [c.text for c in back[::-1]] == [e.submit(q, seed=seed).result(60).text for q in questions]
+        assert ask(e, questions, seed=0, n=2) != ask(e, questions, seed=1, n=2)
