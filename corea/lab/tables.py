@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['UNITS', 'REWARDS', 'number', 'markdown', 'table_1', 'table_2', 'table_of_set', 'table_of_paper_set', 'table_rewards',
            'group_sizes', 'smaller', 'backbones', 'table_rollouts', 'table_11', 'table_chord', 'table_policies',
-           'table_targets', 'table_control', 'table_example', 'table_toys']
+           'table_targets', 'table_control', 'told', 'table_knowers', 'table_carried', 'table_splits', 'table_example',
+           'table_toys']
 
 # %% ../../nbs/09c_tables.ipynb #08f17115
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..metrics import interval
 from .records import (GROUPS, LLM, NAMED, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_value,
                                sets_apart,
                            stand_ins)
-from .study import RULES, estimate, measure
+from .study import RULES, estimate, measure, resplit_group
 from ..reward import CONFIDENCE_TERMS
 
 # %% ../../nbs/09c_tables.ipynb #e853f094
@@ -356,6 +357,94 @@ def table_control(
     text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
     seeds = ", ".join(f"{n} {len(st.records.seeds(NAMED[n].method))}" for n in names)
     return frame, text + f"\n\n± half of the 95 % interval over questions. Training seeds: {seeds}.\n"
+
+# %% ../../nbs/09c_tables.ipynb #94f19026
+def told(
+    x,            # a measurement (1 + n_boot, seeds), of a study that is `redrawn`
+    unit="points" # points, %, or empty for a share as it is
+) -> str: # value, unit and interval
+    "A number to read."
+    e, digits = estimate(x, 100 if unit else 1, trainings=True), 1 if unit else 2
+    v, lo, hi = (number(e[k], digits, bool(unit)) for k in ("value", "ci_low", "ci_high"))
+    return f"{v}{' ' + unit if unit else ''} [{lo}, {hi}]"
+
+# %% ../../nbs/09c_tables.ipynb #3f638199
+KNOWERS = ("SLM-Verb", "SLM-Expected", "SLM-AvgProb", "RLVR-SLM-Verb", "RLVR-SLM-Expected", "Router+RLVR-SLM",
+           "COREA", "COREA-Expected", "COREA-Control")
+
+def wide_table(
+    st, rows, heads, title, note # a `Study`; systems; (head, metric, unit, rule); words above and below
+) -> tuple: # (frame, Markdown)
+    "Systems down, groups and metrics across, each number with its interval."
+    again, groups = st.redrawn(), [g for g in GROUPS if g in st.places]
+    columns = [(f"{GROUPS[g]}: {head}", g, *rest) for g in groups for head, *rest in heads]
+    lines = ["| System | " + " | ".join(c[0] for c in columns) + " |", "|---" * (1 + len(columns)) + "|"]
+    out = []
+    for name in [n for n in rows if st.has(n)]:
+        found = {head: (measure(again, name, g, metric, rule), unit)
+                 for head, g, metric, unit, rule in columns}
+        lines.append(f"| {name} | " + " | ".join(told(x, unit) for x, unit in found.values()) + " |")
+        row = dict(system=name)
+        for head, (x, unit) in found.items():
+            e = estimate(x, 100 if unit else 1, trainings=True)
+            row |= {head: e["value"], f"{head}, low": e["ci_low"], f"{head}, high": e["ci_high"]}
+        out.append(row)
+    return pd.DataFrame(out), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+# %% ../../nbs/09c_tables.ipynb #757cfe3b
+def table_knowers(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Ranking and saving, with and without a reward for confidence."
+    heads = [("AUROC", "auroc", "", "alone"), ("cost", "cost_change", "%", "calibrated"),
+             ("Pass@1", "vs_llm", "points", "calibrated")]
+    note = ("SLM: before any reinforcement learning. Verb: the stated confidence, Expected: its expectation, "
+            "AvgProb: the mean probability of the reply's tokens. Cost and Pass@1 against the LLM alone, τ "
+            "from the calibration split of each data set.")
+    return wide_table(st, KNOWERS, heads, "Who knows already", note)
+
+# %% ../../nbs/09c_tables.ipynb #fd58d0d2
+CARRIERS = ("COREA", "COREA-Expected", "Brier-SLM-Verb", "L2-SLM-Verb", "RLVR-SLM-Verb", "RLVR-SLM-Probe",
+            "Router+RLVR-SLM", "SLM-Expected", "RLVR-SLM-Expected")
+
+# %% ../../nbs/09c_tables.ipynb #fdb102cb
+def table_carried(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Cost and Pass@1 under three rules."
+    title = "One threshold for all"
+    if not home_set(st.cfg): return table_not_run(title, "no data set of this run is in domain")
+    heads = [(f"{what}, {rule}", metric, unit, rule) for rule in ("carried", "paper", "calibrated")
+             for what, metric, unit in (("cost", "cost_change", "%"), ("Pass@1", "vs_llm", "points"))]
+    note = (f"Against the LLM alone. *carried*: τ fitted on the calibration split of `{home_set(st.cfg)}`, "
+            "for every data set; *paper*: τ is the LLM's Pass@1 on the test questions; *calibrated*: τ "
+            "fitted on each data set's own calibration split.")
+    return wide_table(st, CARRIERS, heads, title, note)
+
+# %% ../../nbs/09c_tables.ipynb #81d56b24
+def table_splits(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "What was reported, beside other splits of the same questions."
+    groups, rows = [g for g in GROUPS if g in st.places], []
+    heads = " | ".join(f"{GROUPS[g]}: cost, % | Pass@1, points | as good" for g in groups)
+    lines = [f"| System | {heads} |", "|---" * (1 + 3 * len(groups)) + "|"]
+    for name in [n for n in KNOWERS if st.has(n)]:
+        texts = []
+        for g in groups:
+            cost, points = (100 * measure(st, name, g, m)[0].mean() for m in ("cost_change", "vs_llm"))
+            costs, many = resplit_group(st, name, g)
+            as_good = (costs <= cost + 1e-9).mean()
+            rows.append(dict(system=name, group=g, cost=cost, cost_mean=costs.mean(), cost_min=costs.min(),
+                             cost_max=costs.max(), points=points, points_mean=many.mean(),
+                             points_min=many.min(), points_max=many.max(), as_good=as_good))
+            texts += [f"{number(v, 1, True)}; {number(x.mean(), 1, True)} ({number(x.min(), 1, True)} to "
+                      f"{number(x.max(), 1, True)})" for v, x in ((cost, costs), (points, many))]
+            texts.append(f"{number(100 * as_good, 0)} %")
+        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+    note = (f"As reported; mean over {len(costs)} other splits of the same questions (least to greatest). "
+            "*as good*: the share of those splits that cost no more than the one reported.")
+    return pd.DataFrame(rows), "**The luck of a split**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 # %% ../../nbs/09c_tables.ipynb #db286fa3
 def table_example(
