@@ -372,24 +372,25 @@ def told(
 KNOWERS = ("SLM-Verb", "SLM-Expected", "SLM-AvgProb", "RLVR-SLM-Verb", "RLVR-SLM-Expected", "Router+RLVR-SLM",
            "COREA", "COREA-Expected", "COREA-Control")
 
-def wide_table(
-    st, rows, heads, title, note # a `Study`; systems; (head, metric, unit, rule); words above and below
+def by_group(
+    st, systems, heads, # a `Study`; names; (head, metric, unit, rule) of each column
+    title, note         # words above and below
 ) -> tuple: # (frame, Markdown)
-    "Systems down, groups and metrics across, each number with its interval."
-    again, groups = st.redrawn(), [g for g in GROUPS if g in st.places]
-    columns = [(f"{GROUPS[g]}: {head}", g, *rest) for g in groups for head, *rest in heads]
-    lines = ["| System | " + " | ".join(c[0] for c in columns) + " |", "|---" * (1 + len(columns)) + "|"]
-    out = []
-    for name in [n for n in rows if st.has(n)]:
-        found = {head: (measure(again, name, g, metric, rule), unit)
-                 for head, g, metric, unit, rule in columns}
-        lines.append(f"| {name} | " + " | ".join(told(x, unit) for x, unit in found.values()) + " |")
-        row = dict(system=name)
-        for head, (x, unit) in found.items():
-            e = estimate(x, 100 if unit else 1, trainings=True)
-            row |= {head: e["value"], f"{head}, low": e["ci_low"], f"{head}, high": e["ci_high"]}
-        out.append(row)
-    return pd.DataFrame(out), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+    "Systems in each group of data sets, each number with its interval."
+    again, rows = st.redrawn(), []
+    lines = ["| System | " + " | ".join(head for head, *_ in heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for g in [g for g in GROUPS if g in st.places]:
+        lines.append(f"| **{GROUPS[g]}** |" + " |" * len(heads))
+        for name in [n for n in systems if st.has(n)]:
+            row, texts = dict(group=g, system=name), [name]
+            for head, metric, unit, rule in heads:
+                x = measure(again, name, g, metric, rule)
+                e = estimate(x, 100 if unit else 1, trainings=True)
+                row |= {head: e["value"], f"{head}, low": e["ci_low"], f"{head}, high": e["ci_high"]}
+                texts.append(told(x, unit))
+            rows.append(row)
+            lines.append("| " + " | ".join(texts) + " |")
+    return pd.DataFrame(rows), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 # %% ../../nbs/09c_tables.ipynb #757cfe3b
 def table_knowers(
@@ -401,7 +402,7 @@ def table_knowers(
     note = ("SLM: before any reinforcement learning. Verb: the stated confidence, Expected: its expectation, "
             "AvgProb: the mean probability of the reply's tokens. Cost and Pass@1 against the LLM alone, τ "
             "from the calibration split of each data set.")
-    return wide_table(st, KNOWERS, heads, "Who knows already", note)
+    return by_group(st, KNOWERS, heads, "Who knows already", note)
 
 # %% ../../nbs/09c_tables.ipynb #fd58d0d2
 CARRIERS = ("COREA", "COREA-Expected", "Brier-SLM-Verb", "L2-SLM-Verb", "RLVR-SLM-Verb", "RLVR-SLM-Probe",
@@ -419,29 +420,28 @@ def table_carried(
     note = (f"Against the LLM alone. *carried*: τ fitted on the calibration split of `{home_set(st.cfg)}`, "
             "for every data set; *paper*: τ is the LLM's Pass@1 on the test questions; *calibrated*: τ "
             "fitted on each data set's own calibration split.")
-    return wide_table(st, CARRIERS, heads, title, note)
+    return by_group(st, CARRIERS, heads, title, note)
 
 # %% ../../nbs/09c_tables.ipynb #81d56b24
 def table_splits(
     st # a `Study`
 ) -> tuple: # (frame, Markdown)
     "What was reported, beside other splits of the same questions."
-    groups, rows = [g for g in GROUPS if g in st.places], []
-    heads = " | ".join(f"{GROUPS[g]}: cost, % | Pass@1, points | as good" for g in groups)
-    lines = [f"| System | {heads} |", "|---" * (1 + 3 * len(groups)) + "|"]
-    for name in [n for n in KNOWERS if st.has(n)]:
-        texts = []
-        for g in groups:
+    lines, rows = ["| System | cost, % | Pass@1, points | as good |", "|---|---|---|---|"], []
+    def spread(reported, x):
+        v, mean, low, high = (number(y, 1, True) for y in (reported, x.mean(), x.min(), x.max()))
+        return f"{v}; {mean} ({low} to {high})"
+    for g in [g for g in GROUPS if g in st.places]:
+        lines.append(f"| **{GROUPS[g]}** | | | |")
+        for name in [n for n in KNOWERS if st.has(n)]:
             cost, points = (100 * measure(st, name, g, m)[0].mean() for m in ("cost_change", "vs_llm"))
-            costs, many = resplit_group(st, name, g)
+            costs, changes = resplit_group(st, name, g)
             as_good = (costs <= cost + 1e-9).mean()
-            rows.append(dict(system=name, group=g, cost=cost, cost_mean=costs.mean(), cost_min=costs.min(),
-                             cost_max=costs.max(), points=points, points_mean=many.mean(),
-                             points_min=many.min(), points_max=many.max(), as_good=as_good))
-            texts += [f"{number(v, 1, True)}; {number(x.mean(), 1, True)} ({number(x.min(), 1, True)} to "
-                      f"{number(x.max(), 1, True)})" for v, x in ((cost, costs), (points, many))]
-            texts.append(f"{number(100 * as_good, 0)} %")
-        lines.append(f"| {name} | " + " | ".join(texts) + " |")
+            rows.append(dict(group=g, system=name, cost=cost, cost_mean=costs.mean(), cost_min=costs.min(),
+                             cost_max=costs.max(), points=points, points_mean=changes.mean(),
+                             points_min=changes.min(), points_max=changes.max(), as_good=as_good))
+            lines.append(f"| {name} | {spread(cost, costs)} | {spread(points, changes)} "
+                         f"| {number(100 * as_good, 0)} % |")
     note = (f"As reported; mean over {len(costs)} other splits of the same questions (least to greatest). "
             "*as good*: the share of those splits that cost no more than the one reported.")
     return pd.DataFrame(rows), "**The luck of a split**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
