@@ -4,12 +4,22 @@ from corea.lab.verdicts import claims, scoreboard, verdict
 
 def test_scoreboard_has_a_verdict_for_every_claim_and_no_size_in_a_miniature(opened):
     f = scoreboard(opened)
-    assert list(f.columns)[:9] == "claim_id claim paper ours ci_low ci_high n seeds verdict".split()
+    assert list(f.columns)[:11] == "claim_id claim paper ours ci_low ci_high this_low this_high n seeds verdict".split()
     assert not f.claim_id.duplicated().any() and len(f) == len(claims(opened))
     assert set(f.verdict) <= {"direction holds", "not reproduced", "not run"}
     idle = f.verdict == "not run"
     assert f[idle].ours.isna().all() and f[idle].rule.str.len().gt(0).all() and f[~idle].ours.notna().all()
     for r in f[~idle & (f.rule == "interval above 0")].itertuples(): assert (r.verdict == "direction holds") == (r.ci_low > 0)
+
+def test_a_verdict_takes_the_interval_of_everything_drawn_again(opened):
+    "The same number, and as a rule a wider interval than of this very cascade."
+    f = scoreboard(opened).dropna(subset=["ours", "this_low"])
+    cost = f[f.unit == "%"]
+    assert ((f.ci_low <= f.ours + 1e-9) & (f.ours <= f.ci_high + 1e-9) & (f.this_low <= f.ours + 1e-9) & (f.ours <= f.this_high + 1e-9)).all()
+    assert ((cost.ci_high - cost.ci_low) > 1.05 * (cost.this_high - cost.this_low)).mean() > .8
+    again, this = ({c.claim_id: c for c in claims(s)} for s in (opened.redrawn(), opened))
+    x, y = again["corea_cost_ood_math"].x, this["corea_cost_ood_math"].x
+    assert x.shape == y.shape and (x[0] == y[0]).all() and (x[1:] != y[1:]).any()
 
 finite = st.floats(-100, 100)
 

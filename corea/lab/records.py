@@ -38,6 +38,8 @@ RLVR-SLM-Probe | collaborative | rlvr | probe
 Router+RLVR-SLM | collaborative | rlvr | router
 Brier-SLM-Verb | collaborative | brier | confidence
 COREA | collaborative | l1 | confidence
+SLM-Expected | ours | base | expected_confidence
+SLM-AvgProb | ours | base | avg_prob
 COREA-Expected | ours | l1 | expected_confidence
 Brier-SLM-Expected | ours | brier | expected_confidence
 RLVR-SLM-Expected | ours | rlvr | expected_confidence

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 import numpy as np, pandas as pd
 from ..core import CoreaError, write_atomic
-from .figures import (figure_2, figure_3, figure_4, figure_9, figure_histograms, figure_planes,
-                               figure_reliability,
-                           over_steps, pooled, savefig)
+from .figures import DRAWN, over_steps, pooled, savefig
 from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart, stand_ins
 from .study import estimate, measure, metrics_table
 from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11,
-                              table_chord, table_control, table_example,
+                              table_carried, table_chord, table_control, table_example, table_knowers,
                           table_of_paper_set, table_of_set, table_policies, table_rewards, table_rollouts,
-                              table_targets, table_toys)
-from .together import statement
+                              table_splits, table_targets, table_toys, told)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../../nbs/09f_report.ipynb #ea1c895e
@@ -45,13 +42,10 @@ def quoted(
 
 # %% ../../nbs/09f_report.ipynb #ea501a0c
 def spoken(
-    st, name, where, metric, unit="points", rule="calibrated" # as in `measure`; points, %, or empty
+    st, name, where, metric, unit="points" # as in `measure`, and in `told`
 ) -> str: # value and interval
-    "A number in a sentence."
-    e, digits = estimate(measure(st, name, where, metric, rule),
-                         100 if unit else 1), 1 if unit else 2
-    v, lo, hi = (number(e[k], digits, bool(unit)) for k in ("value", "ci_low", "ci_high"))
-    return f"{v}{' ' + unit if unit else ''} [{lo}, {hi}]"
+    "A number in a sentence, with the interval of everything drawn again."
+    return told(measure(st.redrawn(), name, where, metric), unit)
 
 # %% ../../nbs/09f_report.ipynb #a547c8d3
 def of_home(
@@ -115,7 +109,9 @@ def say_where(
 ) -> str: # Markdown
     "On which data sets an interval lies whole on the better side of zero, for COREA and its relatives."
     def clear(name):
-        return [d for d in st.cfg.datasets if holds(estimate(measure(st, name, d, metric)), test, 0)]
+        again = st.redrawn()
+        return [d for d in st.cfg.datasets
+                if holds(estimate(measure(again, name, d, metric), trainings=True), test, 0)]
     found = {name: clear(name) for name in ("COREA", *relatives(st))}
     return f"{head}, interval clear, of {len(st.cfg.datasets)} families: " + "; ".join(
         f"{name} {len(sets)} ({', '.join(sets) or 'none'})" for name, sets in found.items()) + "."
@@ -123,7 +119,7 @@ def say_where(
 def say_policies(
     st # a `Study`
 ) -> str: # Markdown
-    first = statement(st.policies()).splitlines()[0].removeprefix("- ")
+    first = st.policies_in_order().splitlines()[0].removeprefix("- ")
     return "Policies " + first.replace("Above", "above", 1)
 
 @of_home
@@ -179,6 +175,48 @@ def say_histograms(
     return (f"In domain, the {len(top)} values that L1 states most often, {values}, make up "
             f"{number(100 * top.sum(), 0)} % of its statements (L1 pays best the median of a group's "
             "share of right answers, which lies on a grid).")
+
+# %% ../../nbs/09f_report.ipynb #f0d4af12
+def say_knowers(
+    st # a `Study`
+) -> str: # Markdown
+    "Whether training added ranking."
+    again, groups = st.redrawn(), [g for g in GROUPS if g in st.places]
+    def gap(g): return measure(again, "COREA", g, "auroc") - measure(again, "SLM-Expected", g, "auroc")
+    gain = {g: gap(g) for g in groups}
+    lows = {g: estimate(x, trainings=True)["ci_low"] for g, x in gain.items()}
+    clear = [GROUPS[g] for g, low in lows.items() if low > 0]
+    lines = "; ".join(f"{told(x, '')} {GROUPS[g]}" for g, x in gain.items())
+    end = f"It added ranking {', '.join(clear)}." if clear else "It added a scale to read, not ranking."
+    return ("AUROC of COREA's stated confidence, less that of the expected confidence of the base that no "
+            f"reinforcement learning has touched: {lines}. {end}")
+
+@of_home
+def say_carried(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
+    "What one threshold does out of domain."
+    again = st.redrawn()
+    def line(name, g):
+        cost, points = (told(measure(again, name, g, m, "carried"), unit)
+                        for m, unit in (("cost_change", "%"), ("vs_llm", "points")))
+        return f"{name} {cost} and {points}"
+    groups = [g for g in GROUPS if g in st.places and g != "in_domain"]
+    names = ("COREA", "SLM-Expected")
+    parts = [f"{GROUPS[g]}, " + ", ".join(line(name, g) for name in names) for g in groups]
+    return (f"With the threshold of `{home}` everywhere, cost and Pass@1 against the LLM alone "
+            f"are, {'; '.join(parts)}.")
+
+def say_splits(
+    st # a `Study`
+) -> str: # Markdown
+    "How lucky COREA's split was."
+    frame = table_splits(st)[0]
+    def line(r):
+        cost, mean, low, high = (number(x, 1, True) for x in (r.cost, r.cost_mean, r.cost_min, r.cost_max))
+        return f"{GROUPS[r.group]} {mean} % on average, from {low} to {high}, where {cost} % is reported"
+    lines = [line(r) for r in frame[frame.system == "COREA"].itertuples()]
+    return f"Over other splits of the same questions COREA's cost changes by {'; '.join(lines)}."
 
 # %% ../../nbs/09f_report.ipynb #d638cd23
 def say_rewards(
@@ -285,16 +323,17 @@ FIGURES_DRAWN = [
            "{text/COREA/DeepMath500/cost_change:+0} % and Pass@1 by "
            "{text/COREA/DeepMath500/vs_paper_tau:+1} points; COREA is the best system for a Pass@1 between "
            "{text/COREA/DeepMath500/best_from:2} and {text/COREA/DeepMath500/best_to:2} (5.2).",
-           figure_2, say_figure_2),
+           DRAWN["2"], say_figure_2),
     figure("figure_03", "RLVR leaves the confidence as it was; Brier and L1 lower ECE and raise AUROC while "
-           "Pass@1 grows; at step 0 nearly all confidences are at the top (5.3).", figure_3, say_figure_3),
-    figure("figure_04", "", figure_4, say_backbones),
-    figure("figure_09", "", figure_9, say_backbones),
-    figure("reliability", "", figure_reliability, say_reliability),
+           "Pass@1 grows; at step 0 nearly all confidences are at the top (5.3).", DRAWN["3"], say_figure_3),
+    figure("figure_04", "", DRAWN["4"], say_backbones),
+    figure("figure_09", "", DRAWN["9"], say_backbones),
+    figure("reliability", "", DRAWN["reliability"], say_reliability),
     figure("histograms", "Stated confidence stays discrete, so the sweep of the threshold is not smooth "
-           "(Limitations).", figure_histograms, say_histograms),
-    figure("planes", "", figure_planes, partial(say_where, head="Cheaper than the LLM", metric="cost_change",
-                                                test="below"))]
+           "(Limitations).", DRAWN["histograms"], say_histograms),
+    figure("planes", "", DRAWN["planes"], partial(
+        say_where, head="Cheaper than the LLM", metric="cost_change", test="below")),
+    figure("tolerance", "", DRAWN["tolerance"], say_nothing)]
 
 # %% ../../nbs/09f_report.ipynb #83597361
 def make_scoreboard(
@@ -314,6 +353,8 @@ FIRST = [Item("scoreboard", "", make_scoreboard, say_scoreboard), Item("bars", "
          Item("metrics", "", make_metrics, say_nothing)]
 OURS = [Item("chord", "", table_chord, partial(say_where, head="Above the chord", metric="vs_chord",
                                                test="above")),
+        Item("careful", "", table_knowers, say_knowers), Item("carried", "", table_carried, say_carried),
+        Item("splits", "", table_splits, say_splits),
         Item("policies", "", table_policies, say_policies),
         Item("targets", "", table_targets, partial(say_rewards, what="targets")),
         Item("control", "", table_control, say_control), Item("toys", "", table_toys, say_toys),

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['UNITS', 'REWARDS', 'number', 'markdown', 'table_1', 'table_2', 'table_of_set', 'table_of_paper_set', 'table_rewards',
            'group_sizes', 'smaller', 'backbones', 'table_rollouts', 'table_11', 'table_chord', 'table_policies',
-           'table_targets', 'table_control', 'table_example', 'table_toys']
+           'table_targets', 'table_control', 'told', 'table_knowers', 'table_carried', 'table_splits', 'table_example',
+           'table_toys']
 
 # %% ../../nbs/09c_tables.ipynb #08f17115
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..metrics import interval
 from .records import (GROUPS, LLM, NAMED, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_value,
                                sets_apart,
                            stand_ins)
-from .study import RULES, estimate, measure
+from .study import RULES, estimate, measure, resplit_group
 from ..reward import CONFIDENCE_TERMS
 
 # %% ../../nbs/09c_tables.ipynb #e853f094
@@ -356,6 +357,94 @@ def table_control(
     text = text.replace("<br>*–*", "").split("\n\nOurs ±")[0]
     seeds = ", ".join(f"{n} {len(st.records.seeds(NAMED[n].method))}" for n in names)
     return frame, text + f"\n\n± half of the 95 % interval over questions. Training seeds: {seeds}.\n"
+
+# %% ../../nbs/09c_tables.ipynb #94f19026
+def told(
+    x,            # a measurement (1 + n_boot, seeds), of a study that is `redrawn`
+    unit="points" # points, %, or empty for a share as it is
+) -> str: # value, unit and interval
+    "A number to read."
+    e, digits = estimate(x, 100 if unit else 1, trainings=True), 1 if unit else 2
+    v, lo, hi = (number(e[k], digits, bool(unit)) for k in ("value", "ci_low", "ci_high"))
+    return f"{v}{' ' + unit if unit else ''} [{lo}, {hi}]"
+
+# %% ../../nbs/09c_tables.ipynb #3f638199
+KNOWERS = ("SLM-Verb", "SLM-Expected", "SLM-AvgProb", "RLVR-SLM-Verb", "RLVR-SLM-Expected", "Router+RLVR-SLM",
+           "COREA", "COREA-Expected", "COREA-Control")
+
+def by_group(
+    st, systems, heads, # a `Study`; names; (head, metric, unit, rule) of each column
+    title, note         # words above and below
+) -> tuple: # (frame, Markdown)
+    "Systems in each group of data sets, each number with its interval."
+    again, rows = st.redrawn(), []
+    lines = ["| System | " + " | ".join(head for head, *_ in heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for g in [g for g in GROUPS if g in st.places]:
+        lines.append(f"| **{GROUPS[g]}** |" + " |" * len(heads))
+        for name in [n for n in systems if st.has(n)]:
+            row, texts = dict(group=g, system=name), [name]
+            for head, metric, unit, rule in heads:
+                x = measure(again, name, g, metric, rule)
+                e = estimate(x, 100 if unit else 1, trainings=True)
+                row |= {head: e["value"], f"{head}, low": e["ci_low"], f"{head}, high": e["ci_high"]}
+                texts.append(told(x, unit))
+            rows.append(row)
+            lines.append("| " + " | ".join(texts) + " |")
+    return pd.DataFrame(rows), f"**{title}**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+# %% ../../nbs/09c_tables.ipynb #757cfe3b
+def table_knowers(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Ranking and saving, with and without a reward for confidence."
+    heads = [("AUROC", "auroc", "", "alone"), ("cost", "cost_change", "%", "calibrated"),
+             ("Pass@1", "vs_llm", "points", "calibrated")]
+    note = ("SLM: before any reinforcement learning. Verb: the stated confidence, Expected: its expectation, "
+            "AvgProb: the mean probability of the reply's tokens. Cost and Pass@1 against the LLM alone, τ "
+            "from the calibration split of each data set.")
+    return by_group(st, KNOWERS, heads, "Who knows already", note)
+
+# %% ../../nbs/09c_tables.ipynb #fd58d0d2
+CARRIERS = ("COREA", "COREA-Expected", "Brier-SLM-Verb", "L2-SLM-Verb", "RLVR-SLM-Verb", "RLVR-SLM-Probe",
+            "Router+RLVR-SLM", "SLM-Expected", "RLVR-SLM-Expected")
+
+# %% ../../nbs/09c_tables.ipynb #fdb102cb
+def table_carried(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "Cost and Pass@1 under three rules."
+    title = "One threshold for all"
+    if not home_set(st.cfg): return table_not_run(title, "no data set of this run is in domain")
+    heads = [(f"{what}, {rule}", metric, unit, rule) for rule in ("carried", "paper", "calibrated")
+             for what, metric, unit in (("cost", "cost_change", "%"), ("Pass@1", "vs_llm", "points"))]
+    note = (f"Against the LLM alone. *carried*: τ fitted on the calibration split of `{home_set(st.cfg)}`, "
+            "for every data set; *paper*: τ is the LLM's Pass@1 on the test questions; *calibrated*: τ "
+            "fitted on each data set's own calibration split.")
+    return by_group(st, CARRIERS, heads, title, note)
+
+# %% ../../nbs/09c_tables.ipynb #81d56b24
+def table_splits(
+    st # a `Study`
+) -> tuple: # (frame, Markdown)
+    "What was reported, beside other splits of the same questions."
+    lines, rows = ["| System | cost, % | Pass@1, points | as good |", "|---|---|---|---|"], []
+    def spread(reported, x):
+        v, mean, low, high = (number(y, 1, True) for y in (reported, x.mean(), x.min(), x.max()))
+        return f"{v}; {mean} ({low} to {high})"
+    for g in [g for g in GROUPS if g in st.places]:
+        lines.append(f"| **{GROUPS[g]}** | | | |")
+        for name in [n for n in KNOWERS if st.has(n)]:
+            cost, points = (100 * measure(st, name, g, m)[0].mean() for m in ("cost_change", "vs_llm"))
+            costs, changes = resplit_group(st, name, g)
+            as_good = (costs <= cost + 1e-9).mean()
+            rows.append(dict(group=g, system=name, cost=cost, cost_mean=costs.mean(), cost_min=costs.min(),
+                             cost_max=costs.max(), points=points, points_mean=changes.mean(),
+                             points_min=changes.min(), points_max=changes.max(), as_good=as_good))
+            lines.append(f"| {name} | {spread(cost, costs)} | {spread(points, changes)} "
+                         f"| {number(100 * as_good, 0)} % |")
+    note = (f"As reported; mean over {len(costs)} other splits of the same questions (least to greatest). "
+            "*as good*: the share of those splits that cost no more than the one reported.")
+    return pd.DataFrame(rows), "**The luck of a split**\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 # %% ../../nbs/09c_tables.ipynb #db286fa3
 def table_example(

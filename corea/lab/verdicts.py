@@ -9,7 +9,6 @@ __all__ = ['holds', 'relatives', 'scoreboard', 'scoreboard_text', 'table_bars']
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from ..core import CoreaError
-from ..data import DATASETS
 from ..metrics import chord, random_deferral
 from .records import (GROUPS, LLM, PAPER_GROUPS, PAPER_SETS, SYSTEMS, home_set, paper_pool,
                            paper_value)
@@ -169,8 +168,7 @@ def variant_claims(
 ) -> list: # of `Claim`
     "What compares rewards, group sizes and base models."
     n, names = st.numbers, {row: name for name, row in REWARDS.items()}
-    mean = lambda s, name, metric, where="all", rule="paper": measure(s, name, where, metric,
-                                                                      rule).mean(1, keepdims=True)
+    def mean(s, name, metric, where="all"): return st.mean(measure(s, name, where, metric))
     p = lambda row, metric, table=3: paper_value(n, table, row, "all", metric)[0]
     have = lambda *rows: all(st.has(names[r]) for r in rows)
     only = f"this profile trains {', '.join(st.cfg.methods)} only"
@@ -216,7 +214,7 @@ def absent_claims(
                     "no family here asks for expert knowledge"),
            "trade_off": ("reward parts trade off once their sum has converged",
                          "training stops before that")}
-    if not set(st.cfg.datasets) <= set(DATASETS):   # the reasons are the miniature's
+    if st.scale != "miniature":   # the reasons are the miniature's
         why = {k: (claim, "no test looks at it") for k, (claim, _) in why.items()}
     return [Claim(k, claim, np.nan, reason, "all", "below", 0)
             for k, (claim, reason) in why.items()]
@@ -237,9 +235,11 @@ def families(
     st, name # a `Study`, a cascade
 ) -> np.ndarray: # (1 + n_boot, 1): families out of domain, averages over seeds compared
     "On how many families ECE is lower and AUROC higher than RLVR's."
-    gain = lambda d, m: (measure(st, name, d, m).mean(1) - measure(st, "RLVR-SLM-Verb", d, m).mean(1))
+    def gain(d, m):
+        own, other = (st.mean(measure(st, n, d, m)) for n in (name, "RLVR-SLM-Verb"))
+        return own - other
     better = [(gain(d, "ece") < 0) & (gain(d, "auroc") > 0) for d in out_of_domain(st)]
-    return np.sum(better, 0)[:, None].astype(float)
+    return np.sum(better, 0).astype(float)
 
 def out_of_domain(
     st # a `Study`
@@ -324,40 +324,49 @@ def relatives(
     st # a `Study`
 ) -> list: # of names
     "What else may meet the bars."
-    return [n for n in ("COREA-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected", "L2-SLM-Verb",
-                        "L2-SLM-Expected", "RLVR-SLM-Expected", "Router+RLVR-SLM") if st.has(n)]
+    return [n for n in ("COREA-Expected", "SLM-Expected", "Brier-SLM-Verb", "Brier-SLM-Expected",
+                        "L2-SLM-Verb", "L2-SLM-Expected", "RLVR-SLM-Expected", "Router+RLVR-SLM")
+            if st.has(n)]
 
 # %% ../../nbs/09d_verdicts.ipynb #a557f440
 SHOWN = {"points": (1, True), "%": (1, True), "families": (0, False)}   # decimals, sign; else (2, False)
 
 # %% ../../nbs/09d_verdicts.ipynb #7428bb9e
+def judged(
+    st, claim, this, # a `Study`; a `Claim`, everything drawn again; the same of this very cascade
+    verdicts         # claim_id -> verdict, of the claims before it
+) -> dict: # a row of the scoreboard
+    "A claim with its verdict."
+    row = dict(claim_id=claim.claim_id, claim=claim.claim, paper=claim.paper, unit=claim.unit)
+    if isinstance(claim.x, str): return row | dict(n=0, seeds=0, verdict="not run", rule=claim.x)
+    scale = SCALE.get(claim.unit, 1)
+    e, narrow = estimate(claim.x, scale, trainings=True), estimate(this.x, scale)
+    bounds = claim.bound if isinstance(claim.bound, tuple) else (claim.bound,)
+    tested = "interval " if claim.test in ("below", "above", "between") else "estimate "
+    rule = tested + claim.test + " " + " and ".join(f"{b:g}" for b in bounds)
+    if not st.scale: rule += f"; reproduced within {TOLERANCE[claim.unit]:g}"
+    said = verdict(e, claim.paper, claim.unit, claim.test, claim.bound, bool(st.scale))
+    if claim.needs:
+        rule += f"; needs {claim.needs}"
+        if verdicts.get(claim.needs) == "not reproduced": said = "not reproduced"
+    return row | dict(
+        ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], this_low=narrow["ci_low"],
+        this_high=narrow["ci_high"], n=sum(draws(st, d).shape[1] for d in st.places[claim.where]),
+        rule=rule, verdict=said, seeds=len(st.records.seeds("l1")), seed_sd=narrow["seed_sd"])
+
+# %% ../../nbs/09d_verdicts.ipynb #8d030e21
 def scoreboard(
     st # a `Study`
-) -> pd.DataFrame: # claim_id, claim, paper, ours, ci_low, ci_high, n, seeds, verdict; unit, seed_sd, rule
+) -> pd.DataFrame: # a row for each claim, as from `judged`
     "Every claim with its verdict."
-    if "scoreboard" in st.memo: return st.memo["scoreboard"]
-    rows, verdicts = [], {}
-    for c in claims(st):
-        row = dict(claim_id=c.claim_id, claim=c.claim, paper=c.paper)
-        if isinstance(c.x, str):
-            rows.append(row | dict(n=0, seeds=0, verdict="not run", unit=c.unit, rule=c.x))
-            continue
-        e = estimate(c.x, SCALE.get(c.unit, 1))
-        bound = c.bound if isinstance(c.bound, tuple) else (c.bound,)
-        n = sum(draws(st, d).shape[1] for d in st.places[c.where])
-        tested = "interval " if c.test in ("below", "above", "between") else "estimate "
-        rule = tested + c.test + " " + " and ".join(f"{b:g}" for b in bound)
-        if not st.scale: rule += f"; reproduced within {TOLERANCE[c.unit]:g}"
-        said = verdict(e, c.paper, c.unit, c.test, c.bound, bool(st.scale))
-        if c.needs:
-            rule += f"; needs {c.needs}"
-            if verdicts.get(c.needs) == "not reproduced": said = "not reproduced"
-        verdicts[c.claim_id] = said
-        rows.append(row | dict(
-            ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], n=n, rule=rule, verdict=said,
-            seeds=len(st.records.seeds("l1")), unit=c.unit, seed_sd=e["seed_sd"]))
-    names = "claim_id claim paper ours ci_low ci_high n seeds verdict unit seed_sd rule".split()
-    st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
+    if "scoreboard" not in st.memo:
+        rows, verdicts = [], {}
+        for claim, this in zip(claims(st.redrawn()), claims(st)):
+            rows.append(judged(st, claim, this, verdicts))
+            verdicts[claim.claim_id] = rows[-1]["verdict"]
+        names = ("claim_id claim paper ours ci_low ci_high this_low this_high n seeds verdict unit seed_sd "
+                 "rule").split()
+        st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
     return st.memo["scoreboard"]
 
 # %% ../../nbs/09d_verdicts.ipynb #3473bd63
@@ -368,17 +377,19 @@ def scoreboard_text(
 ) -> str: # Markdown
     "The scoreboard to read."
     head = f"verdict ({scale}: direction only)" if scale else "verdict"
-    lines = [f"| claim | paper | ours [95 % interval] | seed SD | questions | seeds | {head} |",
-             "|---|---|---|---|---|---|---|"]
+    lines = [f"| claim | paper | ours [95 %, all drawn again] | this very cascade | seed SD | questions "
+             f"| seeds | {head} |", "|---|---|---|---|---|---|---|---|"]
     for r in frame[~frame.claim_id.str.contains(":")].itertuples():
         if own is not None and own != r.claim_id.startswith("bar_"): continue
         (digits, sign), unit = SHOWN.get(r.unit, (2, False)), f" {r.unit}" if r.unit else ""
-        v, lo, hi = (number(x, digits, sign) for x in (r.ours, r.ci_low, r.ci_high))
-        ours = f"{v}{unit} [{lo}, {hi}]"
+        v, lo, hi, this_lo, this_hi = (number(x, digits, sign) for x in (
+            r.ours, r.ci_low, r.ci_high, r.this_low, r.this_high))
+        ours, this = f"{v}{unit} [{lo}, {hi}]", f"[{this_lo}, {this_hi}]"
+        if r.verdict == "not run": ours = this = "–"
         paper = "–" if not np.isfinite(r.paper) else number(r.paper, digits, sign) + unit
         said = {"not run": f"not run: {r.rule}",
                 "not reproduced": r.verdict}.get(r.verdict, f"**{r.verdict}**")
-        row = (r.claim, paper, "–" if r.verdict == "not run" else ours, number(r.seed_sd, digits),
+        row = (r.claim, paper, ours, this, number(r.seed_sd, digits),
                r.n or "–", r.seeds or "–", said)
         lines.append("| " + " | ".join(map(str, row)) + " |")
     return "\n".join(lines) + "\n"
