@@ -5,6 +5,7 @@ The contract runs on a server too, on a test double and, as on vLLM itself, if t
     COREA_VLLM_PYTHON=path/to/vllm-env/bin/python pytest tests/test_generate.py -k vllm
 """
 import itertools, json, math, os, shutil, subprocess, sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -119,15 +120,17 @@ def reference(checkpoint):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
+    @cache
+    def passed(ids):
+        with torch.no_grad(): return model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
     class R:
         ends = tokenizer.eos_token_id
         def decode(ids): return tokenizer.decode(ids, skip_special_tokens=True)
         def ids(text): return tokenizer(text, add_special_tokens=False)["input_ids"]
         def prompt(q): return R.ids(tokenizer.apply_chat_template(messages(q), add_generation_prompt=True, tokenize=False))
-        def logp(ids):
-            with torch.no_grad(): return model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        def logp(ids): return passed(tuple(ids))
         def score(prompt, ids):
-            logp = R.logp(prompt + ids)
+            logp = R.logp(prompt + ids[:-1])
             return [logp[len(prompt)-1+j, t].item() for j, t in enumerate(ids)]
         def greedy(q):
             ids = R.prompt(q)

@@ -4,6 +4,7 @@ One unbroken run, through papermill; the rest draws from the records that it lef
 `smoke` run, `make kills` kills more often.
 """
 import io, json, os, random, re, shutil, signal, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 import matplotlib.image
@@ -25,7 +26,7 @@ N_BOOT = 50     # enough to prove the plumbing
 # of `smoke`, what stopping and going on needs: every kind of chain, two sets, two steps
 SMALL = {} if os.environ.get("COREA_LONG") else dict(
     datasets=("calc", "word"), steps=2, snapshots=(1,), updates_per_step=1, save_every=1, n_calibration=12, n_test=12,
-    snapshot_questions=6, probe_questions=12, router_questions=8)
+    snapshot_questions=6, probe_questions=12, router_questions=8, workers=1)
 
 def small(**more): return load_profile("smoke", **SMALL | more)
 
@@ -183,7 +184,7 @@ def test_killed_at_random_moments(unbroken, tmp_path):
     rng, whole = random.Random(1), work_of(small())
     for _ in range(int(os.environ.get("COREA_KILLS", 1))):
         had = done(tmp_path)
-        until, p = had + rng.random() * (whole - had) / 2, start(tmp_path)
+        until, p = had + rng.random() * (whole - had) / 2, start(tmp_path, "--set", "workers=2")
         while done(tmp_path) < until and p.poll() is None: time.sleep(0.05)
         time.sleep(2 * rng.random())
         p.kill()            # the parent alone: its workers must notice by themselves
@@ -229,7 +230,7 @@ def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
     (there/"chains.json").write_text(json.dumps(told | {"base": told["base"] | {"key": "another"}}))
     (there/"base.csv.gz").write_bytes(b"not these")
     variants = {"n4": dict(rollouts=4)}
-    assert start(tmp_path, "--set", f"variants={json.dumps(variants)}", "--set", "workers=1", "--reuse", str(there)).wait() == 0
+    assert start(tmp_path, "--set", f"variants={json.dumps(variants)}", "--reuse", str(there)).wait() == 0
     assert {p.name for p in tmp_path.glob("artifacts/smoke/*/answers/*")} == {"base", "l1@n4-s0"}
     made, before = records(tmp_path), records(unbroken)
     assert {k: made[k] for k in before} == before
@@ -238,17 +239,21 @@ def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
     ours, plain = (x.cells["l1-s0", "test", "calc"] for x in (r.variant("n4"), r))
     assert not ours.equals(plain) and ours[["question_id", "sample"]].equals(plain[["question_id", "sample"]])
 
-def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
-    "Gathered again with another tolerance: the same time and place, the new configuration."
+@pytest.fixture
+def gathered_here(unbroken, monkeypatch):
+    "A run that finds all its answers needs no process that has imported torch."
     monkeypatch.setattr(experiments, "ARTIFACTS", unbroken.parent/"artifacts")
+    monkeypatch.setattr(experiments, "pool", lambda cfg, cluster: ThreadPoolExecutor(1))
+
+def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, gathered_here, tmp_path):
+    "Gathered again with another tolerance: the same time and place, the new configuration."
     first = json.loads((unbroken/"records"/"run.json").read_text())
     again = json.loads((experiments.run(small(max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
     assert again["config"] == first["config"] | {"max_drop": 0.02}
     assert {k: again[k] for k in again if k != "config"} == {k: first[k] for k in first if k != "config"}
 
-def test_whole_records_stay_until_others_are_whole(unbroken, tmp_path, monkeypatch):
+def test_whole_records_stay_until_others_are_whole(unbroken, gathered_here, tmp_path, monkeypatch):
     "Stopped in the middle, a run leaves the records of another as they were; finished, it takes their place."
-    monkeypatch.setattr(experiments, "ARTIFACTS", unbroken.parent/"artifacts")
     shutil.copytree(unbroken/"records", tmp_path/"records")
     before = json.loads((tmp_path/"records"/"run.json").read_text())
     (tmp_path/"records"/"run.json").write_text(json.dumps(before | {"run": "another", "seconds": 1}))
