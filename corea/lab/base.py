@@ -331,6 +331,7 @@ def make_base(
     return manifest
 
 # %% ../../nbs/06a_base.ipynb #7e57b484
-TINY = Recipe(slm="tiny", llm="tiny", more=(), slm_steps=300, slm_finish_steps=6, llm_steps=300,
-              llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3, cover_questions=12,
-              cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1, slm_grpo_steps=1)
+TINY = Recipe(slm="tiny", llm="tiny", more=(), pretrain_batch=8, slm_steps=150, slm_finish_steps=6,
+              llm_steps=150, llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3,
+              cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
+              slm_grpo_steps=1)
