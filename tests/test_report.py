@@ -1,6 +1,6 @@
 "What is asked for is written, whole and the same each time."
 import pandas as pd, pytest
-from corea.core import CoreaError
+from corea.core import FILES, CoreaError
 from corea.lab.records import load_records
 from corea.lab.report import ITEMS, as_csv, produce, promised, wanted
 from corea.lab.study import study
@@ -33,3 +33,9 @@ def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
     assert [line.split()[0] for line in found["other_versions"]] == ["torch"] and found["other_versions"][0].endswith("instead of 0.1")
     assert table(found)["not as pinned"] == found["other_versions"][0]
     assert table(found | dict(gpus=["Card"]))["hardware"].endswith(", Card")
+
+def test_the_ledger_of_deviations_names_tables_that_exist():
+    "A departure says which tables it touches, by the ids that they are asked for with."
+    ledger = pd.read_csv(FILES/"deviations.csv")
+    assert ledger.id.is_unique and ledger.notna().all(axis=None)
+    assert {item for touched in ledger.touches for item in touched.split()} <= {*ITEMS, "all"}
