@@ -456,7 +456,8 @@ def mapped(
     w, llm = np.repeat(draws(st, dataset), st.cfg.samples, axis=1), cells["llm", "test", dataset]
     for _, model in st.records.seeds(s.method):
         f, own = cells[model, "test", dataset], cells[model, "calibration", home_set(st.cfg)]
-        score = f[s.source] if kind == "none" else fit(own[s.source], own.correct, kind)(f[s.source])
+        silent = own[s.source].isna().all()     # then there is nothing to learn from, and nothing to map
+        score = f[s.source] if kind == "none" or silent else fit(own[s.source], own.correct, kind)(f[s.source])
         tau = np.full(len(w), paper_tau(llm.correct))
         x = cascade_sums(f.assign(mapped=score), llm, "mapped", tau, w, st.price)
         for m, y in (("ece", ece(score, f.correct, weights=w)), ("cost", x["cost"]), ("pass1", x["pass1"])):
