@@ -457,7 +457,8 @@ def mapped(
     for _, model in st.records.seeds(s.method):
         f, own = cells[model, "test", dataset], cells[model, "calibration", home_set(st.cfg)]
         silent = own[s.source].isna().all()     # then there is nothing to learn from, and nothing to map
-        score = f[s.source] if kind == "none" or silent else fit(own[s.source], own.correct, kind)(f[s.source])
+        score = f[s.source]
+        if kind != "none" and not silent: score = fit(own[s.source], own.correct, kind)(score)
         tau = np.full(len(w), paper_tau(llm.correct))
         x = cascade_sums(f.assign(mapped=score), llm, "mapped", tau, w, st.price)
         for m, y in (("ece", ece(score, f.correct, weights=w)), ("cost", x["cost"]), ("pass1", x["pass1"])):
