@@ -212,7 +212,7 @@ def test_rows_of_each_training_source(copies, monkeypatch, name, row, gold):
     text = "problem" if "problem" in row else "question"
     write(copies, name, [row | {text: f"{row[text]} {i}"} for i in range(5)])
     monkeypatch.setattr(published, "committed", lambda: {name: [4, 0, 2]})
-    if not s.splits["test"].stop: monkeypatch.setattr(Published, "rows", lambda self, split: [] if split == "test" else self._read(split)[0])
+    if not s.splits["test"].stop: monkeypatch.setattr(Published, "rows", lambda self, split: [] if split == "test" else published.usable_rows(self, split)[0])
     source = dataclasses.replace(s.splits["calibration"].source, n=5)
     got = dataclasses.replace(s, splits=s.splits | dict(calibration=Cut(source, 2, 0, 3))).rows("calibration")
     assert [x["id"] for x in got] == [f"{name.replace('/', '-')}-{i:04d}" for i in (4, 0)] and {x["gold"] for x in got} == {gold}
