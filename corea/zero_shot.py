@@ -222,10 +222,13 @@ def without_twins(
 ) -> list: # the rows of the first that have no near-duplicate in the second, in their order
     "Rows that another list has not, nor nearly, seen from either."
     while rows and others:
-        found = {*matches(others, rows, **how).test, *matches(rows, others, **how).train}
-        # seen from the second, only the most alike of the first is named: so look again
+        alike = matches(rows, others, **how)
+        found = {*matches(others, rows, **how).test, *alike.train}
         if not found: break
         rows = [r for r in rows if r["id"] not in found]
+        # seen from the second, only the most alike of the first is named: those that had one look again
+        again = {*alike.test}
+        others = [r for r in others if r["id"] in again]
     return rows
 
 # %% ../nbs/01c_zero_shot.ipynb #27690eb3
