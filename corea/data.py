@@ -109,7 +109,15 @@ def _letters(r, hard):
     return question + ". What is left?", word, steps, k * (1 + hard)
 
 # %% ../nbs/01_data.ipynb #91be27a9
-SPLITS = {"test": (0, 1000), "calibration": (1000, 1500), "dev": (1500, 1800), "train": (1800, 5800)}
+SPLITS = {"test": (0, 1000), "calibration": (1000, 1500), "dev": (1500, 1800), "train": (1800, 3800),
+          "test-2": (3800, 4800), "calibration-2": (4800, 5300)}
+ROWS = 5800     # of a set; the last 500 are in no split
+
+def split_of(
+    split, draw=1 # calibration or test; which draw of it
+) -> str: # one of `SPLITS`; `CoreaError` for a set without it comes when it is read
+    "What the questions of a draw are called."
+    return split if draw == 1 else f"{split}-{draw}"
 
 # %% ../nbs/01_data.ipynb #a5287361
 @dataclass(frozen=True)
@@ -151,7 +159,7 @@ PROVIDERS = ("published", "zero_shot")  # modules that register the sets of othe
 @lru_cache
 def _rows(name):
     d, r, seen = DATASETS[name], random.Random(f"corea {name}"), {}
-    while len(seen) < SPLITS["train"][1]:
+    while len(seen) < ROWS:
         hard = r.random() >= EASY
         q, gold, steps, level = d.generate(r, hard)
         seen.setdefault(q, (gold, steps, level, hard))
@@ -168,7 +176,7 @@ def _checked(name):
 
 def all_questions(
     dataset # a name in `DATASETS`
-) -> list: # of every question of every split; what pre-training must not see
+) -> list: # of every question of every split, and those of none; what pre-training must not see
     "All rows of a set."
     return _checked(dataset)
 
