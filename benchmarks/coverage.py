@@ -14,7 +14,8 @@ import numpy as np, pandas as pd
 from corea.cascade import Price
 from corea.core import FIGURES
 from corea.lab.records import GROUPS, NAMED, config_of, read_run
-from corea.lab.study import cascade_sums, over_trainings, refitted
+from corea.cascade import choose_tau
+from corea.lab.study import cascade_sums, over_trainings
 from corea.metrics import chord, interval, random_deferral
 
 RECORDS, SEEDS, TRAININGS = FIGURES/"laptop"/"records", (1, 2, 3, 4, 5, 6), 3
@@ -41,7 +42,8 @@ class World:
             alone = {m: new @ np.asarray(x, float) / size for m, x in (("cost", self.price.llm(llm.prompt_tokens, llm.completion_tokens)), ("pass1", llm.correct))}
             for i, s in enumerate(seeds):
                 slm, rlvr = self.cells[f"{kind}-s{s}", d], self.cells[f"rlvr-s{s}", d]
-                x = cascade_sums(slm, llm, source, refitted(slm[source], slm.correct, llm.correct, cal, self.cfg.max_drop), new, self.price)
+                tau = choose_tau(slm[source], slm.correct, llm.correct, self.cfg.max_drop, weights=cal)
+                x = cascade_sums(slm, llm, source, tau, new, self.price)
                 small = [new @ np.asarray(y, float) / size for y in (self.price.slm(rlvr.prompt_tokens, rlvr.completion_tokens), rlvr.correct)]
                 large = alone["cost"], alone["pass1"]
                 parts[d, i] = dict(cost=x["cost"], pass1=x["pass1"], llm_cost=large[0], llm_pass1=large[1],

@@ -109,28 +109,52 @@ def calibration_scores(
                          f"{np.nanmax(score):g}: per cent, divide by 100")
     return score
 
+# %% ../nbs/08_cascade.ipynb #f2bb9bd8
+def taus_drawn(
+    score,                    # (n,) nan where missing, of calibration rows
+    slm_correct, llm_correct, # (n,) 0 or 1
+    weights,                  # (r, n) how often each row was drawn
+    max_drop                  # as in `choose_tau`
+) -> np.ndarray: # (r,)
+    "What `choose_tau` chooses, draw by draw: among the scores that were drawn, and `TOP`."
+    score, weights = np.asarray(score, float), np.asarray(weights)
+    taus, place = np.unique(score[~np.isnan(score)], return_inverse=True)
+    order, drawn = np.argsort(place, kind="stable"), np.ones((len(weights), len(taus) + 1), bool)
+    starts = np.searchsorted(place[order], np.arange(len(taus)))
+    if len(taus): drawn[:, :-1] = np.add.reduceat(weights[:, ~np.isnan(score)][:, order], starts, axis=1) > 0
+    taus, free = np.append(taus, TOP), np.zeros(len(score))
+    pass1 = deferral_curve(score, slm_correct, llm_correct, free, free, taus, weights)["pass1"]
+    lost = pass1[:, -1:] - pass1 > max_drop + 1e-9
+    safe = ~np.logical_or.accumulate(lost[:, ::-1], 1)[:, ::-1]     # it and all above it
+    return taus[(safe & drawn).argmax(1)]
+
+# %% ../nbs/08_cascade.ipynb #f2bb9bdb
 def choose_tau(
     score,                    # (n,) in [0, 1], nan where missing, of calibration questions
     slm_correct, llm_correct, # (n,) 0 or 1, rows paired by question
     max_drop=0.01,            # Pass@1 that the cascade may lose against the LLM alone, 0 to 1
     level=None,               # None: loss as measured; 0 to 1: one-sided level at which it holds
-    question_ids=None,        # (n,) for the bootstrap; None: each row is a question of its own
-    n_boot=1000, seed=0       # bootstrap replicates and their seed
+    question_ids=None,        # (n,) for the draws; None: each row is a question of its own
+    n_boot=1000, seed=0,      # draws of questions and their seed
+    steady=False,             # the mean of what would be chosen on each draw; not together with `level`
+    weights=None              # (r, n) how often each row was drawn: what is chosen on each, (r,)
 ) -> float: # the threshold; 1.1, which defers everything, if no score qualifies
     "The lowest threshold such that it and all above it lose at most `max_drop`."
     score = calibration_scores(score, "choose_tau")
     for ok, wrong in (
             (0 <= max_drop <= 1, f"max_drop is {max_drop!r}: give a share from 0 to 1"),
-            (level is None or 0 < level < 1, f"level is {level!r}: give a number between 0 and 1")):
+            (level is None or 0 < level < 1, f"level is {level!r}: give a number between 0 and 1"),
+            (level is None or not steady, "level and steady are two rules: give one of them")):
         if not ok: raise CoreaError(f"choose_tau: {wrong}")
+    ids = np.arange(len(score)) if question_ids is None else question_ids
+    def on(weights): return taus_drawn(score, slm_correct, llm_correct, weights, max_drop)
+    if weights is not None: return on(weights)
+    if steady: return float(on(bootstrap_weights(ids, n_boot, seed)).mean())
+    if level is None: return float(on(np.ones((1, len(score))))[0])
     taus, free = np.append(np.unique(score[~np.isnan(score)]), TOP), np.zeros(len(score))
-    def drop(w=None):
-        p = deferral_curve(score, slm_correct, llm_correct, free, free, taus, w)["pass1"]
-        return p[..., -1:] - p
-    if level is None: loss = drop()
-    else:
-        ids = np.arange(len(score)) if question_ids is None else question_ids
-        loss = np.quantile(drop(bootstrap_weights(ids, n_boot, seed)), level, axis=0)
+    pass1 = deferral_curve(score, slm_correct, llm_correct, free, free, taus,
+                           bootstrap_weights(ids, n_boot, seed))["pass1"]
+    loss = np.quantile(pass1[..., -1:] - pass1, level, axis=0)
     good = np.logical_and.accumulate((loss <= max_drop + 1e-9)[::-1])[::-1]
     return float(taus[good.argmax()])
 

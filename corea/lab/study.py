@@ -283,25 +283,6 @@ def gather(
     st.memo |= {(name, dataset, m, rule): x
                 for (name, m, rule), x in found.items()} | {("gathered", dataset): True}
 
-# %% ../../nbs/09b_study.ipynb #2628664a
-def refitted(
-    score,                    # (n,) nan where missing, of calibration rows
-    slm_correct, llm_correct, # (n,) 0 or 1
-    weights,                  # (r, n) how often each row was drawn
-    max_drop                  # as in `choose_tau`
-) -> np.ndarray: # (r,)
-    "What `choose_tau` chooses, replicate by replicate: among the scores that were drawn, and `TOP`."
-    score = np.asarray(score, float)
-    taus, place = np.unique(score[~np.isnan(score)], return_inverse=True)
-    order, drawn = np.argsort(place, kind="stable"), np.ones((len(weights), len(taus) + 1), bool)
-    starts = np.searchsorted(place[order], np.arange(len(taus)))
-    drawn[:, :-1] = np.add.reduceat(weights[:, ~np.isnan(score)][:, order], starts, axis=1) > 0
-    taus, free = np.append(taus, TOP), np.zeros(len(score))
-    pass1 = deferral_curve(score, slm_correct, llm_correct, free, free, taus, weights)["pass1"]
-    lost = pass1[:, -1:] - pass1 > max_drop + 1e-9
-    safe = ~np.logical_or.accumulate(lost[:, ::-1], 1)[:, ::-1]     # it and all above it
-    return taus[(safe & drawn).argmax(1)]
-
 # %% ../../nbs/09b_study.ipynb #7e07f50a
 def sums_below(
     score, tau, # (n,) nan where missing, which counts as below; (r,)
@@ -351,7 +332,7 @@ def redrawn(
     cells, found = st.records.cells, {m: [] for m in LINEAR}
     for _, model in st.records.seeds(s.method):
         f, llm = (cells[m, "calibration", home] for m in (model, "llm"))
-        tau = refitted(f[s.source], f.correct, llm.correct, calibration, st.cfg.max_drop)
+        tau = choose_tau(f[s.source], f.correct, llm.correct, st.cfg.max_drop, weights=calibration)
         f, llm = (cells[m, "test", dataset] for m in (model, "llm"))
         for m, x in cascade_sums(f, llm, s.source, tau, test, price).items(): found[m].append(x)
     return {(name, dataset, m, rule): np.stack(x, -1) for m, x in found.items()}
@@ -462,7 +443,7 @@ def resplit(
     test, found = 1 - calibration, []
     for _, model in st.records.seeds(NAMED[name].method):
         slm, source = both(model), NAMED[name].source
-        tau = refitted(slm[source], slm.correct, llm.correct, calibration, max_drop)
+        tau = choose_tau(slm[source], slm.correct, llm.correct, max_drop, weights=calibration)
         found.append(cascade_sums(slm, llm, source, tau, test, price))
     large = price.llm(llm.prompt_tokens, llm.completion_tokens)
     out = {m: np.mean([x[m] for x in found], 0) for m in ("pass1", "cost")}
