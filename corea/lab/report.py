@@ -15,10 +15,7 @@ from ..core import CoreaError, write_atomic
 from .figures import DRAWN, over_steps, pooled, savefig
 from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart, stand_ins
 from .study import estimate, measure, metrics_table
-from .tables import (CAREFUL, REWARDS, backbones, group_sizes, number, smaller, table_1, table_2,
-                              table_11, table_chord, table_control, table_example, table_of_paper_set,
-                              table_of_set, table_policies, table_rewards, table_rollouts, table_targets,
-                              table_toys, told)
+from .tables import REWARDS, TABLES, backbones, group_sizes, number, smaller, told
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../../nbs/09f_report.ipynb #ea1c895e
@@ -211,7 +208,7 @@ def say_splits(
     st # a `Study`
 ) -> str: # Markdown
     "How lucky COREA's split was."
-    frame = CAREFUL["splits"](st)[0]
+    frame = TABLES["splits"](st)[0]
     def line(r):
         cost, mean, low, high = (number(x, 1, True) for x in (r.cost, r.cost_mean, r.cost_min, r.cost_max))
         return f"{GROUPS[r.group]} {mean} % on average, from {low} to {high}, where {cost} % is reported"
@@ -224,7 +221,7 @@ def say_maps(
     st, home # a `Study`, its set in domain
 ) -> str: # Markdown
     "Training beside two parameters."
-    f = CAREFUL["maps"](st)[0].set_index(["group", "system", "map"])
+    f = TABLES["maps"](st)[0].set_index(["group", "system", "map"])
     def line(g):
         (cost, points), (other, others) = (
             [number(f.loc[(g, *who), m], 1, True) for m in ("cost", "points")]
@@ -283,7 +280,7 @@ def say_figure_3(
 def say_toys(
     st, home # a `Study`, its set in domain
 ) -> str: # Markdown
-    toys = table_toys(st)[0]
+    toys = TABLES["toys"](st)[0]
     paper, calibrated = ((toys[c] == "LLM asked").sum() for c in toys.columns[-2:])
     return f"Of the four, {paper} go to the LLM at the paper's threshold, {calibrated} at the calibrated one."
 
@@ -301,17 +298,18 @@ def of_paper_set(
     here = f"{{{number}/COREA/{paper}/pass1:1}} at a cost of {{{number}/COREA/{paper}/cost:0}}"
     llm = f"{{{number}/{LLM}/{paper}/pass1:1}} at {{{number}/{LLM}/{paper}/cost:0}}"
     return Item(f"table_{number:02}", f"{paper}: COREA {here}, the LLM {llm} (Table {number}).",
-                partial(table_of_paper_set, paper=paper), partial(say_paper_set, paper=paper))
+                partial(TABLES["paper_set"], paper=paper), partial(say_paper_set, paper=paper))
 
 TABLES_OF_SYSTEMS = [
     Item("table_01", "With the Baseline LLM's Pass@1 as threshold, COREA's cost differs from the LLM's by "
          "{1/COREA/DeepMath500/cost_change:+1}, {1/COREA/OODMath/cost_change:+1} and "
          "{1/COREA/OODNon-Math/cost_change:+1} %, its Pass@1 by {1/COREA/DeepMath500/vs_llm:+1}, "
          "{1/COREA/OODMath/vs_llm:+1} and {1/COREA/OODNon-Math/vs_llm:+1} points, in domain, on OOD math "
-         "and on OOD non-math (Table 1).", table_1, say_all_systems),
+         "and on OOD non-math (Table 1).", TABLES["table_01"], say_all_systems),
     Item("table_02", "L1-SLM-Verb has the lowest ECE, {2/L1-SLM-Verb/all/ece:2}, and with Brier and the "
          "probe the highest AUROC, {2/L1-SLM-Verb/all/auroc:2}; RLVR-SLM-Verb has "
-         "{2/RLVR-SLM-Verb/all/ece:2} and {2/RLVR-SLM-Verb/all/auroc:2} (Table 2).", table_2, say_signals),
+         "{2/RLVR-SLM-Verb/all/ece:2} and {2/RLVR-SLM-Verb/all/auroc:2} (Table 2).",
+         TABLES["table_02"], say_signals),
     *(of_paper_set(t, paper) for t, paper in enumerate(PAPER_SETS, 5))]
 
 # %% ../../nbs/09f_report.ipynb #92596cf6
@@ -319,16 +317,16 @@ TABLES_OF_VARIANTS = [
     Item("table_03", "L1 is recommended as the best balance: ECE {3/L1/all/ece:2} and AUROC "
          "{3/L1/all/auroc:2} against Brier's {3/Brier/all/ece:2} and {3/Brier/all/auroc:2}; L2's ECE of "
          "{3/L2/all/ece:2} is blamed on a fixed stopping step (Table 3).",
-         partial(table_rewards, table=3), say_rewards),
+         partial(TABLES["rewards"], table=3), say_rewards),
     Item("table_04", "With 4, 8, 16 and 32 rollouts ECE is {4/4/all/ece:2}, {4/8/all/ece:2}, "
          "{4/16/all/ece:2} and {4/32/all/ece:2}, AUROC {4/4/all/auroc:2}, {4/8/all/auroc:2}, "
          "{4/16/all/auroc:2} and {4/32/all/auroc:2} (Table 4).",
-         partial(table_rollouts, table=4), say_rollouts),
+         partial(TABLES["rollouts"], table=4), say_rollouts),
     Item("table_11", "With a 1.5B SLM, at step 30, COREA reaches {11/COREA/DeepMath500/pass1:1} at a cost "
          "of {11/COREA/DeepMath500/cost:0} in domain, the LLM {11/Baseline LLM/DeepMath500/pass1:1} at "
-         "{11/Baseline LLM/DeepMath500/cost:0} (Table 11).", table_11, say_smaller),
-    *(Item(f"table_{t}", "", partial(table_rewards, table=t), say_rewards) for t in (12, 13)),
-    *(Item(f"table_{t}", "", partial(table_rollouts, table=t), say_rollouts) for t in (14, 15))]
+         "{11/Baseline LLM/DeepMath500/cost:0} (Table 11).", TABLES["table_11"], say_smaller),
+    *(Item(f"table_{t}", "", partial(TABLES["rewards"], table=t), say_rewards) for t in (12, 13)),
+    *(Item(f"table_{t}", "", partial(TABLES["rollouts"], table=t), say_rollouts) for t in (14, 15))]
 
 # %% ../../nbs/09f_report.ipynb #539674be
 figure = partial(Item, figure=True)
@@ -369,13 +367,13 @@ FIRST = [Item("scoreboard", "", make_scoreboard, say_scoreboard), Item("bars", "
          Item("metrics", "", make_metrics, say_nothing)]
 SAID_CAREFULLY = dict(careful=say_knowers, carried=say_carried, splits=say_splits, maps=say_maps)
 
-OURS = [Item("chord", "", table_chord, partial(say_where, head="Above the chord", metric="vs_chord",
+OURS = [Item("chord", "", TABLES["chord"], partial(say_where, head="Above the chord", metric="vs_chord",
                                                test="above")),
-        *(Item(name, "", CAREFUL[name], say) for name, say in SAID_CAREFULLY.items()),
-        Item("policies", "", table_policies, say_policies),
-        Item("targets", "", table_targets, partial(say_rewards, what="targets")),
-        Item("control", "", table_control, say_control), Item("toys", "", table_toys, say_toys),
-        Item("example", "", table_example, say_nothing)]
+        *(Item(name, "", TABLES[name], say) for name, say in SAID_CAREFULLY.items()),
+        Item("policies", "", TABLES["policies"], say_policies),
+        Item("targets", "", TABLES["targets"], partial(say_rewards, what="targets")),
+        Item("control", "", TABLES["control"], say_control), Item("toys", "", TABLES["toys"], say_toys),
+        Item("example", "", TABLES["example"], say_nothing)]
 
 # %% ../../nbs/09f_report.ipynb #6715b531
 ITEMS = {item.id: item for item in (
@@ -388,7 +386,7 @@ def set_items(
 ) -> dict: # id -> `Item`
     "The tables that a run has beside the paper's: one for each set that stands for none of the paper's."
     def item(name):
-        return Item("set_" + re.sub(r"[^\w.-]", "-", name), "", partial(table_of_set, dataset=name),
+        return Item("set_" + re.sub(r"[^\w.-]", "-", name), "", partial(TABLES["own_set"], dataset=name),
                     partial(say_one_set, name=name))
     return {i.id: i for i in map(item, sets_apart(cfg))}
 
