@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['floats', 'named_rows', 'columns', 'ratio', 'plain', 'runs', 'over', 'average', 'pass_at_1', 'output_ratio', 'brier',
            'ece', 'reliability', 'auroc', 'aurc', 'auroc_parts', 'deferral_curve', 'chord', 'random_deferral',
-           'ibc_lift', 'oracle_curve', 'gain_over_chord', 'benefit_auroc', 'bootstrap_weights', 'interval']
+           'ibc_lift', 'oracle_curve', 'gain_over_chord', 'benefit_auroc', 'routing', 'bootstrap_weights', 'interval']
 
 # %% ../nbs/03_metrics.ipynb #ad349339
 import math
@@ -393,6 +393,29 @@ def benefit_auroc(
     "AUROC of a low score as the sign of a question that the LLM gets right and the SLM wrong."
     s, slm, llm = columns(score=score, slm_correct=slm_correct, llm_correct=llm_correct)
     return auroc(np.where(np.isnan(s), -np.inf, s), 1 - (1 - slm) * llm, weights)
+
+# %% ../nbs/03_metrics.ipynb #8e9eaf80
+def routing(
+    score,                    # (n,) any real score; nan defers first
+    slm_correct, llm_correct, # (n,) 0 or 1, of the same question and sample
+    weights=None              # (..., n)
+) -> dict: # apgr, cpt50, cpt80: each (...); nan where the LLM is no better, or a part is never reached
+    "RouteLLM's figures of a score (arXiv 2406.18665, 3.2)."
+    s, y, z = (floats(x) for x in (score, slm_correct, llm_correct))
+    free, taus = np.zeros(len(s)), np.append(np.unique(s[~np.isnan(s)]), np.inf)
+    y_mean, z_mean = (np.asarray(average(x, weights)) for x in (y, z))
+    gap = np.where(z_mean > y_mean, z_mean - y_mean, np.nan)
+    at = deferral_curve(s, y, z, free, free, taus, weights)
+    share, part = at["llm_share"], (at["pass1"] - y_mean[..., None]) / gap[..., None]
+    zero = np.zeros((*share.shape[:-1], 1))
+    share, part = (np.concatenate([zero, x], -1) for x in (share, part))    # from the SLM alone
+    def first(level):
+        k = np.maximum((part >= level).argmax(-1), 1)[..., None]
+        a, b = (np.take_along_axis(x, k - 1, -1)[..., 0] for x in (share, part))
+        c, d = (np.take_along_axis(x, k, -1)[..., 0] for x in (share, part))
+        return np.where((part >= level).any(-1), a + (c - a) * ratio(level - b, d - b), np.nan)
+    coin = gain_over_chord(s, y, z, free, free + 1, weights)
+    return {"apgr": plain(.5 + coin / gap), "cpt50": plain(first(.5)), "cpt80": plain(first(.8))}
 
 # %% ../nbs/03_metrics.ipynb #0649f804
 def bootstrap_weights(

@@ -303,6 +303,30 @@ def test_seeds():
     assert_equal(m.seed_spread([.4, np.nan]), (.4, np.nan, 1))
     assert m.seed_spread([1, 2, 3]) == (2, 1, 3)
 
+def called_one_by_one(score, y, z):
+    "Shares of calls and parts of the gap, question after question: equal scores share what they give."
+    share, acc = [0], [y.mean()]
+    for v in np.unique(score):
+        k = (score == v).sum()
+        for _ in range(k):
+            share.append(share[-1] + 1 / len(score))
+            acc.append(acc[-1] + (z - y)[score == v].sum() / len(score) / k)
+    return np.array(share), (np.array(acc) - y.mean()) / (z.mean() - y.mean())
+
+@pytest.mark.parametrize("seed", range(8))
+def test_figures_of_routers_are_those_of_calls_counted_one_by_one(seed):
+    rng = np.random.default_rng(seed)
+    score, y = rng.random(40).round(1), (rng.random(40) < .4).astype(int)
+    z = np.maximum(y, rng.random(40) < .7).astype(int)
+    share, part = called_one_by_one(score, y, z)
+    def reached(level):
+        k = np.flatnonzero(part >= level - 1e-12)[0]
+        return share[k-1] + (share[k] - share[k-1]) * (level - part[k-1]) / (part[k] - part[k-1])
+    found = m.routing(score, y, z)
+    assert_allclose([found["apgr"], found["cpt50"], found["cpt80"]], [np.trapezoid(part, share), reached(.5), reached(.8)])
+    twice = m.routing(score, y, z, np.array([np.ones(40), np.full(40, 2.)]))
+    for k, x in found.items(): assert_allclose(twice[k], [x, x])
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("call, says", [
