@@ -14,7 +14,7 @@ MAP = ["00_core", "01_data", "01a_published", "01b_overlap", "01c_zero_shot", "0
        "04a_targets", "05_generate", "05a_server", "05b_layouts", "05c_recorded_engine", "06_trainer", "06a_base", "06b_warm", "07_confidence", "07a_scores", "08_cascade",
        "08a_grid", "08b_thresholds", "08c_policies", "08d_together", "08e_prices", "08f_verdict", "08g_plan", "09_experiments", "09a_records",
        "09b_study", "09c_tables", "09d_verdicts", "09e_figures", "09f_report", "09g_publish", "09h_command", "10_results", "11_extend",
-       "12_recorded", "12a_pairs", "12b_tiers", "13_real", "14_policy", "index"]
+       "12_recorded", "12a_pairs", "12b_tiers", "13_real", "14_policy", "14a_serve", "index"]
 HEADINGS = ["In the paper", "By hand", "Code", "Check", "What can go wrong"]
 PARAMETERS = {"profile", "redraw", "only", "n_boot", "out_dir"}
 MINUTES, WORDS_A_MINUTE = 8, 200
@@ -124,7 +124,7 @@ OFFERED = {f"{m}.{name}" for m, names in {
     "answer": "Parsed", "cascade": "Answer Sweep", "data": "DataSet", "recorded_engine": "RecordedEngine",
     "scores": "fit", "server": "vllm_server", "thresholds": "budget_tau priced_tau expected_tau",
     "lab.base": "Recipe make_base", "lab.command": "main", "extra.policy": "calibrate read_policy ledger_report",
-    "extra.prices": "TokenPrice read_prices price_of",
+    "extra.serve": "app_for serve", "extra.prices": "TokenPrice read_prices price_of",
     "extra.real": "read_world verdicts", "extra.recorded": "read_tidy read_harness", "extra.targets": "simulate"}.items() for name in names.split()}
 
 def taken(path):
@@ -142,7 +142,7 @@ def test_what_only_its_own_module_uses_is_not_public():
     report([f"corea.{name} is public and used by its own module alone: let its cell begin with `#| exporti`" for name in sorted(offered - wanted)] +
            [f"corea.{name} is used elsewhere, and not public" for name in sorted(wanted - offered)
             if not name.rpartition(".")[2].startswith("_") and name.rpartition(".")[0] in MODULES])
-    assert len(offered) < 333
+    assert len(offered) < 335
 
 def test_the_package_offers_names_and_loads_nothing():
     assert all(getattr(corea, name).__name__ == name for name in corea.OFFERED) and set(corea.OFFERED) < set(dir(corea))
@@ -371,7 +371,7 @@ def test_versions_agree():
 def test_pins_lie_in_the_ranges_of_pyproject():
     project = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
     pins = dict(line.split("==") for line in (ROOT/"constraints.txt").read_text().split() if line)
-    extras = [r for e in ("dev", "train", "gpu") for r in project["optional-dependencies"][e] if not r.startswith("corea[")]
+    extras = [r for e in ("dev", "serve", "train", "gpu") for r in project["optional-dependencies"][e] if not r.startswith("corea[")]
     wanted = [Requirement(r) for r in project["dependencies"] + extras]
     report([f"constraints.txt: {r.name} is not pinned" for r in wanted if r.name not in pins] +
            [f"constraints.txt: {r.name}=={pins[r.name]} is outside {r.specifier}" for r in wanted

@@ -6,7 +6,7 @@
 __all__ = ['read_policy', 'calibrate', 'ledger_report']
 
 # %% ../../nbs/14_policy.ipynb #1400002
-import argparse, dataclasses, hashlib, json, math
+import argparse, dataclasses, hashlib, json, math, re
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -329,6 +329,13 @@ class PolicyFile:
         "As a served model is called."
         return f"corea-{self.name}-{self.digest[:8]}"
 
+    @property
+    def head(self):
+        "In short: the first line of a ledger."
+        return dict(start=self.model, digest=self.digest, tau=self.tau, score=self.score,
+                    histogram=self.calibration["histogram"], llm_cost=self.expected["llm"]["cost"],
+                    llm_share=self.expected["llm_share"])
+
     def cascade(self,
         slm="", llm="",   # the models if they are elsewhere now: place or address
         deadline=None,    # seconds for a request, as for `Cascade`
@@ -382,6 +389,8 @@ def policy_in(
         if wrong := [k for k, kind in FIELDS.items() if type(about[k]) is not kind]: raise KeyError(wrong[0])
         for who in ("slm", "llm"):
             if set(about["models"][who]) != {"at", "model", "digest"}: raise KeyError("models")
+        # it goes into headers
+        if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", about["name"]): raise KeyError("name")
         if about["score"] not in SCORES or not 0 <= about["tau"] <= TOP: raise KeyError("score and tau")
         counts = about["calibration"]["histogram"]
         if len(counts) != BINS + 1 or any(type(n) is not int or n < 0 for n in counts): raise KeyError("histogram")
@@ -449,7 +458,7 @@ def calibrate(
     t = tabled(said, rows, price)
     best, tau = chosen_score(rule, t, scores)
     about = dict(
-        policy=VERSION, name="".join(c if c.isalnum() else "-" for c in out.stem)[:40] or "policy", models=models,
+        policy=VERSION, name=re.sub(r"[^A-Za-z0-9]+", "-", out.stem)[:40] or "policy", models=models,
         sampling=sampling, seed=seed, engine=engine, prompt=digest(messages("")), reading=reading_digest(),
         score=best, tau=float(tau), rule=dict(kind=rule.kind, scores=list(scores), **dataclasses.asdict(rule)),
         price=dataclasses.asdict(price), expected=expected_at(t, best, tau), corea=version("corea"),
@@ -515,14 +524,6 @@ class LedgerReport:
             f"scores: {d['moved']:.1%} lie elsewhere than in calibration (p = {d['p']:.2g}): "
             + ("ALARM, calibrate again" if self.alarm else "no alarm")))
 
-def started(
-    policy # a `PolicyFile`
-) -> dict: # the first line of a ledger
-    "A policy in short."
-    return dict(start=policy.model, digest=policy.digest, tau=policy.tau, score=policy.score,
-                histogram=policy.calibration["histogram"], llm_cost=policy.expected["llm"]["cost"],
-                llm_share=policy.expected["llm_share"])
-
 # %% ../../nbs/14_policy.ipynb #1400027
 def ledger_report(
     path,       # of the ledger
@@ -532,7 +533,7 @@ def ledger_report(
     rows = ledger_rows(path)
     starts = [r for r in rows if "start" in r]
     if not starts and not policy: raise CoreaError(f"{path} names no policy any more: give --policy, its file")
-    head = started(read_policy(policy)) if policy else starts[-1]
+    head = read_policy(policy).head if policy else starts[-1]
     try:
         some = [r for r in rows if "start" not in r and r["policy"] == head["digest"]]
         good = [r for r in some if r["who"]]

@@ -35,6 +35,7 @@ def warned(
 # word -> the module whose `command` takes the words of the command line, and what --help says
 ELSEWHERE = {
     "calibrate": ("corea.extra.policy", "ask two models your own questions; score and threshold with a promise"),
+    "serve": ("corea.extra.serve", "serve a policy as an OpenAI-compatible endpoint"),
     "report": ("corea.extra.policy", "what a ledger of `serve` says: saved, deferred, drift")}
 
 def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
