@@ -44,8 +44,8 @@ def checked_questions(
         if (first := seen.setdefault(words, line)) != line:
             raise CoreaError(f"{path}, line {line}: the question of line {first} again: keep one")
         if not good or not any(c.isalnum() for c in bare(row["gold"])):
-            raise CoreaError(f"{path}, line {line}: the gold answer {row['gold'][:60]!r} cannot be graded: write "
-                             "a number, a formula, or a letter with kind exact")
+            raise CoreaError(f"{path}, line {line}: the gold answer {row['gold'][:60]!r} cannot be graded: "
+                             f"write a number, a formula, or a letter with kind exact")
     if len(rows) < FEWEST:
         raise CoreaError(f"{path}: {len(rows)} questions: too few to choose by, give {FEWEST} or more")
     return rows
@@ -112,7 +112,8 @@ def gather(
     progress=True              # show a bar with the time left
 ) -> list: # of rows as from `row_of`, one for each question
     "Ask what has not been answered yet."
-    keys = [digest([who, about, messages(q["question"]), dataclasses.asdict(sampling), seed]) for q in questions]
+    how = [who, about, dataclasses.asdict(sampling), seed]
+    keys = [digest([*how, messages(q["question"])]) for q in questions]
     there = {r["key"]: r for r in (read_records(path) if Path(path).exists() else ())}
     write_records(path, there.values())     # without a line that was torn
     done = [(i, 0) for i, key in enumerate(keys) if key in there]
@@ -136,7 +137,8 @@ def recorded(
         if not isinstance(r, dict) or r.get("who") not in found or not isinstance(r.get("text"), str):
             raise CoreaError(f"{where}: give who (slm or llm), id and text of an answer")
         if (name := str(r.get("id"))) not in known: continue    # of other questions
-        for field, top in (("prompt_tokens", 1e9), ("completion_tokens", 1e9), ("expected", 1), ("avg_prob", 1)):
+        for field, top in (("prompt_tokens", 1e9), ("completion_tokens", 1e9), ("expected", 1),
+                           ("avg_prob", 1)):
             if not number(x := r.get(field), top) and (x is not None or field.endswith("tokens")):
                 raise CoreaError(f"{where}: {field} is {str(x)[:40]!r}: give a number from 0 to {top:g}")
         if name in found[r["who"]]: raise CoreaError(f"{where}: {r['who']} answers {name!r} again: keep one")
@@ -191,8 +193,8 @@ class Rule:
         at # pass1 and cost of a cascade
     ) -> float: # higher is better
         "What is wanted among thresholds that keep to the rule."
-        return {"budget": at["pass1"], "price": (self.worth or 0) * at["pass1"] - at["cost"]}.get(self.kind,
-                                                                                                   -at["cost"])
+        if self.kind == "budget": return at["pass1"]
+        return self.worth * at["pass1"] - at["cost"] if self.kind == "price" else -at["cost"]
 
 @dataclass(frozen=True)
 class Table:
@@ -216,9 +218,11 @@ def tabled(
     number = lambda r, p, x: math.nan if p.answer is None or x is None else x
     found = [dict(stated=number(r, p, p.confidence), expected=number(r, p, r.get("expected")),
                   avg_prob=number(r, p, r.get("avg_prob"))) for r, p in zip(rows["slm"], says["slm"])]
-    right = {who: np.array(grade_all([(p.answer, q["gold"], q["kind"]) for p, q in zip(some, questions)]), float)
+    right = {who: np.array(grade_all([(p.answer, q["gold"], q["kind"]) for p, q in zip(some, questions)]),
+                           float)
              for who, some in says.items()}
-    cost = {who: np.array([getattr(price, who)(r["prompt_tokens"], r["completion_tokens"]) for r in some], float)
+    cost = {who: np.array([getattr(price, who)(r["prompt_tokens"], r["completion_tokens"]) for r in some],
+                          float)
             for who, some in rows.items()}
     return Table({s: np.array([f[s] for f in found], float) for s in SCORES}, right, cost)
 
@@ -234,7 +238,8 @@ def fewest_for(
     high = 1
     while not enough(high):
         if (high := 2 * high) > 2**21:
-            raise CoreaError(f"a loss of {rule.target_drop:g} takes over a million questions to promise: allow more")
+            raise CoreaError(f"a loss of {rule.target_drop:g} takes over a million questions to promise: "
+                             f"allow more")
     low = high // 2         # too few
     while high - low > 1: low, high = (low, mid) if enough(mid := (low + high) // 2) else (mid, high)
     return high
@@ -246,7 +251,8 @@ def would_do(
     n = len(t.correct["slm"])
     for k in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
         if n * k > 10**5: return None
-        more = Table(*({key: np.tile(x, k) for key, x in part.items()} for part in (t.scores, t.correct, t.cost)))
+        more = Table(*({key: np.tile(x, k) for key, x in part.items()}
+                       for part in (t.scores, t.correct, t.cost)))
         if any(rule.tau(more, s, len(scores)) < TOP for s in scores): return n * k
 
 def chosen_score(
@@ -261,11 +267,13 @@ def chosen_score(
     if taus[best] < TOP or rule.kind not in ("promise", "tolerance"): return best, taus[best]
     n = len(t.correct["slm"])
     if rule.kind == "tolerance":
-        raise CoreaError(f"no threshold loses at most {rule.target_drop:g} on these {n} questions: allow more")
+        raise CoreaError(f"no threshold loses at most {rule.target_drop:g} on these {n} questions: allow "
+                         f"more")
     enough = would_do(rule, t, known)
     raise CoreaError(f"{n} questions do not show a loss of at most {rule.target_drop:g} with probability "
-                     f"{1 - rule.delta:g} at any threshold: " + (f"about {enough} like these would" if enough else
-                     "nor would many more like these; allow a larger loss"))
+                     f"{1 - rule.delta:g} at any threshold: " + 
+                     (f"about {enough} like these would" if enough else
+                      "nor would many more like these; allow a larger loss"))
 
 # %% ../../nbs/14_policy.ipynb #1400017
 BINS = 10
@@ -291,7 +299,8 @@ def expected_at(
     told = dict(accuracy=found["pass1"], cost=found["cost"], llm_share=found["llm_share"],
                 loss=llm["accuracy"] - found["pass1"], saved=1 - found["cost"] / llm["cost"])
     three = lambda x: [round(float(v), 6) for v in (x[0], *interval(x[0], x[1:]))]
-    alone = {who: dict(accuracy=round(float(t.correct[who].mean()), 6), cost=round(float(t.cost[who].mean()), 6))
+    alone = {who: dict(accuracy=round(float(t.correct[who].mean()), 6),
+                       cost=round(float(t.cost[who].mean()), 6))
              for who in ("slm", "llm")}
     return {k: three(v) for k, v in told.items()} | alone
 
@@ -344,16 +353,16 @@ class PolicyFile:
     ) -> Cascade: # `CoreaError` for another model, or another prompt
         "Two engines that decide by it."
         if self.prompt != digest(messages("")):
-            raise CoreaError(f"policy {self.name} was calibrated with another prompt than this version of corea "
-                             "has: calibrate again")
+            raise CoreaError(f"policy {self.name} was calibrated with another prompt than this version of "
+                             f"corea has: calibrate again")
         engines = {}
         for who, at in (("slm", slm), ("llm", llm)):
             was = self.models[who]
             now = described(at, was["model"], self.folder) if at else was
             place = place_of(now["at"], self.folder)
             if was["digest"] and (not Path(place).is_dir() or files_digest(place) != was["digest"]):
-                raise CoreaError(f"{now['at']} is not the {who} that policy {self.name} was calibrated with: give "
-                                 f"--{who}, the folder where that is, or calibrate again")
+                raise CoreaError(f"{now['at']} is not the {who} that policy {self.name} was calibrated with: "
+                                 f"give --{who}, the folder where that is, or calibrate again")
             engines[who] = engine_of(now, who, self.engine, self.folder, **server)
         drawn = {who: Sampling(**x) for who, x in self.sampling.items()} or None
         return Cascade(engines["slm"], engines["llm"], self.tau, price_in(self.price), self.score, drawn,
@@ -362,9 +371,11 @@ class PolicyFile:
     def __str__(self):
         e, r = self.expected, self.rule
         of = lambda k, form: f"{e[k][0]:{form}} [{e[k][1]:{form}}, {e[k][2]:{form}}]"
-        kept = {"promise": f"promised: a loss of at most {r.get('target_drop')} against the large model alone, with "
+        kept = {"promise": f"promised: a loss of at most {r.get('target_drop')} against the large model "
+                f"alone, with "
                            f"probability {1 - (r.get('delta') or 0):g}",
-                "tolerance": f"at most {r.get('target_drop')} lost on these questions, which promises nothing",
+                "tolerance": f"at most {r.get('target_drop')} lost on these questions, which promises "
+                f"nothing",
                 "budget": f"at most {r.get('budget')} of the questions deferred",
                 "price": f"a right answer is worth {r.get('worth')}"}[r["kind"]]
         return "\n".join((
@@ -380,11 +391,11 @@ def policy_in(
     if not isinstance(about, dict) or type(about.get("policy")) is not int:
         raise CoreaError(f"{where}: no policy; `corea calibrate` writes one")
     if about["policy"] != VERSION:
-        raise CoreaError(f"{where}: a policy of version {about['policy']}, this corea reads {VERSION}: calibrate "
-                         "again")
+        raise CoreaError(f"{where}: a policy of version {about['policy']}, this corea reads {VERSION}: "
+                         f"calibrate again")
     if about.get("digest") != digest({k: v for k, v in about.items() if k != "digest"}):
-        raise CoreaError(f"{where}: changed since it was written, so that nothing it promises holds: calibrate "
-                         "again")
+        raise CoreaError(f"{where}: changed since it was written, so that nothing it promises holds: "
+                         f"calibrate again")
     try:
         if wrong := [k for k, kind in FIELDS.items() if type(about[k]) is not kind]: raise KeyError(wrong[0])
         for who in ("slm", "llm"):
@@ -393,7 +404,8 @@ def policy_in(
         if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", about["name"]): raise KeyError("name")
         if about["score"] not in SCORES or not 0 <= about["tau"] <= TOP: raise KeyError("score and tau")
         counts = about["calibration"]["histogram"]
-        if len(counts) != BINS + 1 or any(type(n) is not int or n < 0 for n in counts): raise KeyError("histogram")
+        if len(counts) != BINS + 1 or any(type(n) is not int or n < 0 for n in counts):
+            raise KeyError("histogram")
         price_in(about["price"]), [Sampling(**x) for x in about["sampling"].values()]
         found = PolicyFile(about, str(Path(where).parent))
         str(found)
@@ -442,8 +454,10 @@ def calibrate(
         raise CoreaError(f"unknown score {score!r}: choose auto, {', '.join(SCORES)}")
     scores, rows = SCORES if score == "auto" else (score,), checked_questions(questions, kind)
     if rule.kind == "promise" and len(rows) < (need := fewest_for(rule, len(scores))):
-        raise CoreaError(f"{questions}: {len(rows)} questions cannot show a loss of at most {target_drop:g} with "
-                         f"probability {1 - delta:g}, even if none were lost: give {need} or more, or allow more")
+        raise CoreaError(f"{questions}: {len(rows)} questions cannot show a loss of at most {target_drop:g} "
+                         f"with "
+                         f"probability {1 - delta:g}, even if none were lost: give {need} or more, or allow "
+                         f"more")
     models, sampling = dict(slm=described(slm, slm_model), llm=described(llm, llm_model)), {}
     if records: said = recorded(records, rows)
     else:
@@ -454,15 +468,18 @@ def calibrate(
                 longest = max_tokens or max(1, int(min(4096, opened.context // 2)))
                 how = Sampling(temperature, max_tokens=longest)
                 sampling[who] = dataclasses.asdict(how)
-                said[who] = gather(opened, who, about, rows, how, seed, out.with_suffix(".answers.jsonl"), progress)
+                said[who] = gather(opened, who, about, rows, how, seed, out.with_suffix(".answers.jsonl"),
+                                   progress)
     t = tabled(said, rows, price)
     best, tau = chosen_score(rule, t, scores)
     about = dict(
         policy=VERSION, name=re.sub(r"[^A-Za-z0-9]+", "-", out.stem)[:40] or "policy", models=models,
         sampling=sampling, seed=seed, engine=engine, prompt=digest(messages("")), reading=reading_digest(),
-        score=best, tau=float(tau), rule=dict(kind=rule.kind, scores=list(scores), **dataclasses.asdict(rule)),
+        score=best, tau=float(tau), rule=dict(kind=rule.kind, scores=list(scores),
+                                              **dataclasses.asdict(rule)),
         price=dataclasses.asdict(price), expected=expected_at(t, best, tau), corea=version("corea"),
-        calibration=dict(questions=len(rows), digest=digest([[q["question"], q["gold"], q["kind"]] for q in rows]),
+        calibration=dict(questions=len(rows),
+                         digest=digest([[q["question"], q["gold"], q["kind"]] for q in rows]),
                          histogram=histogram(t.scores[best])))
     about = json.loads(json.dumps(about))
     about["digest"] = digest(about)
@@ -516,8 +533,8 @@ class LedgerReport:
     def __str__(self):
         d, (e, low, high) = self.drift, self.expected_share
         return "\n".join((
-            f"{self.policy}: {self.requests} requests, {self.answered} answered, {self.failed} of them by the small "
-            "model because the large one failed",
+            f"{self.policy}: {self.requests} requests, {self.answered} answered, {self.failed} of them by "
+                          f"the small model because the large one failed",
             f"deferred {self.llm_share:.1%}; calibration said {e:.1%} [{low:.1%}, {high:.1%}]",
             f"cost {self.cost:,.6g}, saved {self.saved:.1%} of the large model's cost"
             + (f" ({self.untold} answers without a cost)" if self.untold else ""),
@@ -532,14 +549,17 @@ def ledger_report(
     "Saved, deferred, and whether the questions are still the same."
     rows = ledger_rows(path)
     starts = [r for r in rows if "start" in r]
-    if not starts and not policy: raise CoreaError(f"{path} names no policy any more: give --policy, its file")
+    if not starts and not policy: raise CoreaError(f"{path} names no policy any more: give --policy, its "
+                                                   f"file")
     head = read_policy(policy).head if policy else starts[-1]
     try:
         some = [r for r in rows if "start" not in r and r["policy"] == head["digest"]]
         good = [r for r in some if r["who"]]
-        asked, cost = [r for r in good if "slm" in r["tokens"]], [r["cost"] for r in good if r["cost"] is not None]
+        asked = [r for r in good if "slm" in r["tokens"]]
+        cost = [r["cost"] for r in good if r["cost"] is not None]
         alone = len(cost) * head["llm_cost"]
-        return LedgerReport(head["start"], len(some), len(good), sum(r["deferred"] for r in good) / max(len(good), 1),
+        share = sum(r["deferred"] for r in good) / max(len(good), 1)
+        return LedgerReport(head["start"], len(some), len(good), share,
                             head["llm_share"], sum(r["failed"] for r in good), float(sum(cost)),
                             1 - sum(cost) / alone if alone else math.nan, len(good) - len(cost),
                             drift(head["histogram"], histogram([r["score"] for r in asked])))
@@ -561,21 +581,26 @@ def parser() -> argparse.ArgumentParser: # whose arguments `command` takes
     "The words and their options."
     top = argparse.ArgumentParser("corea")
     words = top.add_subparsers(dest="command", required=True)
-    p = words.add_parser("calibrate", description="Ask both models, choose score and threshold, write a policy. "
+    p = words.add_parser("calibrate", description="Ask both models, choose score and threshold, write a "
+                         "policy. "
                          "Stopped, it goes on where it was. Keys: COREA_API_KEY or OPENAI_API_KEY.")
     p.add_argument("questions", help=".jsonl file, each line with question and gold, perhaps id and kind")
     for who, model in (("slm", "small"), ("llm", "large")):
         p.add_argument(f"--{who}", required=True, metavar="MODEL",
-                       help=f"the {model} model: folder, name of a model of the package, hub repository, or address")
-        p.add_argument(f"--{who}-model", metavar="NAME", help="its name at that address, if there are several")
+                       help=f"the {model} model: folder, name of a model of the package, hub repository, or "
+                       f"address")
+        p.add_argument(f"--{who}-model", metavar="NAME", help="its name at that address, if there are "
+                       "several")
     p.add_argument("--out", default="policy.json", help="file to write (default: policy.json)")
     number = lambda name, says, **how: p.add_argument(name, type=float, metavar="X", help=says, **how)
-    number("--target-drop", "accuracy that may be lost against the large model alone (default: 0.01)", default=.01)
+    number("--target-drop", "accuracy that may be lost against the large model alone (default: 0.01)",
+           default=.01)
     number("--delta", "promise it: probability with which more may be lost (default: no promise)")
     number("--budget", "in place of a loss: share of questions that may be deferred")
     number("--worth", "in place of a loss: what a right answer is worth, in the unit of the prices")
     number("--temperature", "of both models (default: 0)", default=0.)
-    p.add_argument("--score", default="auto", choices=["auto", *SCORES], help="what is decided by (default: auto)")
+    p.add_argument("--score", default="auto", choices=["auto", *SCORES],
+                   help="what is decided by (default: auto)")
     p.add_argument("--price", default="7,32", metavar="A,B,C,D",
                    help="of an input and an output token of the small model, and of the large; or two sizes "
                         "(default: 7,32)")

@@ -36,7 +36,8 @@ class Refusal(Exception):
         super().__init__(says)
         self.status, self.more = status, more
         kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-        self.error = dict(message=says, type="rate_limit_error" if status == 429 else kind, param=param, code=code)
+        self.error = dict(message=says, type="rate_limit_error" if status == 429 else kind, param=param,
+                          code=code)
 
     def reply(self) -> JSONResponse: # with a pause to keep where one helps
         "As it is sent."
@@ -71,8 +72,8 @@ def question_of(
         raise Refusal(400, "messages has to be a list of messages", "messages")
     *before, last = [m.get("role") for m in messages]
     if last != "user" or any(role not in ("system", "developer") for role in before):
-        raise Refusal(400, "this policy answers single questions: send one user message, after system messages if "
-                      "you like", "messages")
+        raise Refusal(400, "this policy answers single questions: send one user message, after system "
+                      "messages if you like", "messages")
     return "\n\n".join(text_of(m, k) for k, m in enumerate(messages))
 
 def ask_of(
@@ -89,8 +90,10 @@ def ask_of(
     wrong = [k for k in CANNOT if body.get(k)] + ["response_format"] * (form not in ({}, dict(type="text")))
     if body.get("n", 1) != 1: wrong.append("n")
     if wrong: raise Refusal(400, f"{wrong[0]} is not possible here", wrong[0], "unsupported_parameter")
-    seed, stream, options = body.get("seed", policy.seed), body.get("stream", False), body.get("stream_options", {})
-    if type(seed) is not int or abs(seed) >= 2**63: raise Refusal(400, "seed has to be a whole number", "seed")
+    seed, stream = body.get("seed", policy.seed), body.get("stream", False)
+    options = body.get("stream_options", {})
+    if type(seed) is not int or abs(seed) >= 2**63:
+        raise Refusal(400, "seed has to be a whole number", "seed")
     if type(stream) is not bool or not isinstance(options, dict):
         raise Refusal(400, "stream has to be true or false, stream_options an object", "stream")
     ignored = tuple(sorted(k[:40] for k in body if k not in USED)[:20])
@@ -114,7 +117,8 @@ class Ledger(RotatingFileHandler):
             super().__init__(path, maxBytes=most, backupCount=keep, encoding="utf-8")
             append_records(path, [head])
         except OSError as e:
-            raise CoreaError(f"no ledger can be written at {path} ({e.strerror}): give another --ledger") from None
+            raise CoreaError(f"no ledger can be written at {path} ({e.strerror}): give another "
+                             f"--ledger") from None
 
     def doRollover(self):
         "Begin another file, with its head."
@@ -164,14 +168,16 @@ def headers_of(
     told # as from `decision`
 ) -> dict:
     "The decision for those who see headers only."
-    return {f"x-corea-{k}": str(told[k]).lower() for k in ("who", "deferred", "failed", "score", "tau", "cost")
+    return {f"x-corea-{k}": str(told[k]).lower() for k in ("who", "deferred", "failed", "score", "tau",
+                                                           "cost")
             } | {"x-corea-policy": told["policy"]}
 
 def ending(
     policy, answer # a policy; an `Answer`
 ) -> str: # stop or length
     "Did its tokens run out?"
-    most, (_, written) = policy.sampling.get(answer.who, {}).get("max_tokens", math.inf), answer.tokens[answer.who]
+    most = policy.sampling.get(answer.who, {}).get("max_tokens", math.inf)
+    _, written = answer.tokens[answer.who]
     return "length" if written >= most else "stop"
 
 def completion(
@@ -187,7 +193,8 @@ def chunks(
     whole, with_usage # as from `completion`; whether a last chunk tells it
 ): # generator of str
     "The same as a stream: it begins when the answer stands, for before that nobody knows whose it will be."
-    head = dict(id=whole["id"], object="chat.completion.chunk", created=whole["created"], model=whole["model"])
+    head = dict(id=whole["id"], object="chat.completion.chunk", created=whole["created"],
+                model=whole["model"])
     [choice], last = whole["choices"], dict(usage=None) if with_usage else {}
     def chunk(delta, finish=None, **more):
         choices = [dict(index=0, delta=delta, logprobs=None, finish_reason=finish)]
@@ -234,11 +241,12 @@ class Meters:
     "What Prometheus is told."
     def __init__(self):
         self.registry = prometheus.CollectorRegistry()
-        def of(kind, name, says, *labels, **how): return kind(f"corea_{name}", says, labels, registry=self.registry,
-                                                              **how)
+        def of(kind, name, says, *labels, **how):
+            return kind(f"corea_{name}", says, labels, registry=self.registry, **how)
         self.requests = of(prometheus.Counter, "requests", "requests by status", "status")
         self.decisions = of(prometheus.Counter, "decisions", "answers by the model that gave them", "who")
-        self.failed = of(prometheus.Counter, "llm_failed", "answers of the small model as the large one failed")
+        self.failed = of(prometheus.Counter, "llm_failed", "answers of the small model as the large one "
+                         "failed")
         self.tokens = of(prometheus.Counter, "tokens", "tokens paid for", "who", "kind")
         self.cost = of(prometheus.Counter, "cost", "cost in the unit of the policy's prices")
         self.flying = of(prometheus.Gauge, "in_flight", "requests in flight")
@@ -287,7 +295,9 @@ class Service:
         ask = ask_of(await body_of(request, left()), self.policy)
         found, status, lost = None, 500, None
         try:
-            try: found, status = await unless_gone(request, self.cascade.aanswer(ask.question, ask.seed, left())), 200
+            try:
+                found = await unless_gone(request, self.cascade.aanswer(ask.question, ask.seed, left()))
+                status = 200
             except CoreaError as e:
                 lost, found = e, getattr(e, "answer", None)
                 status = 400 if not hasattr(e, "answer") else 504 if left() < .01 else 502
@@ -298,7 +308,8 @@ class Service:
         if lost is not None:
             more = dict(corea=decision(self.policy, found) | dict(text=found.text)) if found else {}
             says = {400: str(lost), 504: f"no answer within {self.deadline:g} s",
-                    502: "the large model gave no answer" if found else "neither model gave an answer"}[status]
+                    502: "the large model gave no answer" if found else "neither model gave an "
+                    "answer"}[status]
             raise Refusal(status, says, **more)
         told = decision(self.policy, found)
         whole, head = completion(self.policy, ask, found, told, name), headers_of(told)
@@ -309,7 +320,8 @@ class Service:
         ask, name, found, status, seconds # an `Ask`; id; an `Answer` or None; of HTTP; how long it took
     ) -> None:
         "Meters and ledger."
-        told = decision(self.policy, found) if found else dict(who=None, deferred=None, failed=False, score=None,
+        told = decision(self.policy, found) if found else dict(who=None, deferred=None, failed=False,
+                                                               score=None,
                                                                 cost=None, tokens={})
         if found: self.meters.take(told)
         self.meters.seconds.observe(seconds)
@@ -317,7 +329,8 @@ class Service:
         kept = {k: told[k] for k in ("deferred", "failed", "score", "cost", "tokens")}
         words = dict(question=ask.question, text=found and found.text) if self.texts else {}
         self.ledger.write(dict(time=datetime.now(timezone.utc).isoformat(timespec="milliseconds"), id=name,
-                               policy=self.policy.digest, status=status, who=told["who"] if status == 200 else None,
+                               policy=self.policy.digest, status=status, who=told["who"] if status == 200
+                               else None,
                                seconds=round(seconds, 4), **kept, **words))
         self.meters.lost.set(self.ledger.lost)
 
@@ -348,7 +361,7 @@ def app_for(
     ledger=None,      # file for the decisions; None: none is kept
     texts=False,      # whether the ledger holds questions and answers, too
     ledger_most=64 << 20 # bytes of a file of the ledger, after which another begins
-) -> FastAPI: # an application for uvicorn or any ASGI server; COREA_SERVE_KEY, if set, is what clients must send
+) -> FastAPI: # for any ASGI server; COREA_SERVE_KEY, if set, is what clients must send
     "A policy as an OpenAI-compatible endpoint."
     for ok, wrong in ((type(limit) is int and limit > 0, f"limit is {limit!r}: give a whole number above 0"),
                       (isinstance(deadline, Real) and 0 < deadline < math.inf,
@@ -393,7 +406,7 @@ def serve(
     slm="", llm="",   # the models if they are elsewhere now: place or address
     limit=256,        # requests in flight
     deadline=120.,    # seconds for a request as a whole
-    on_failure="slm", # of the large model: the small one's answer, marked; or "raise": an error that carries it
+    on_failure="slm", # as for `Cascade`
     ledger="",        # file for the decisions; by default beside the policy; "none": none is kept
     texts=False,      # whether it holds questions and answers, too
     ledger_most=64 << 20 # bytes of a file of the ledger
@@ -416,18 +429,22 @@ def parser() -> argparse.ArgumentParser: # whose arguments `command` takes
     "The word and its options."
     top = argparse.ArgumentParser("corea")
     words = top.add_subparsers(dest="command", required=True)
-    p = words.add_parser("serve", description="Serve a policy as an OpenAI-compatible endpoint. Keys of the models: "
+    p = words.add_parser("serve", description="Serve a policy as an OpenAI-compatible endpoint. Keys of the "
+                         "models: "
                          "COREA_API_KEY or OPENAI_API_KEY; a key for clients: COREA_SERVE_KEY.")
     p.add_argument("policy", help="its file, as `corea calibrate` wrote it")
     p.add_argument("--host", default="127.0.0.1", help="where to listen (default: this machine only)")
     p.add_argument("--port", type=int, default=8000, help="(default: 8000)")
     p.add_argument("--slm", default="", metavar="MODEL", help="where the small model is now")
     p.add_argument("--llm", default="", metavar="MODEL", help="where the large model is now")
-    p.add_argument("--limit", type=int, default=256, help="requests in flight, beyond which 429 is told (default: 256)")
-    p.add_argument("--deadline", type=float, default=120., help="seconds for a request as a whole (default: 120)")
+    p.add_argument("--limit", type=int, default=256, help="requests in flight, beyond which 429 is told "
+                   "(default: 256)")
+    p.add_argument("--deadline", type=float, default=120., help="seconds for a request as a whole (default: "
+                   "120)")
     p.add_argument("--on-failure", default="slm", choices=["slm", "raise"],
                    help="of the large model: the small one's answer, marked, or an error that carries it")
-    p.add_argument("--ledger", default="", help="file for the decisions, or none (default: beside the policy)")
+    p.add_argument("--ledger", default="", help="file for the decisions, or none (default: beside the "
+                   "policy)")
     p.add_argument("--ledger-text", dest="texts", action="store_true", help="with questions and answers")
     p.add_argument("--ledger-bytes", dest="ledger_most", type=int, default=64 << 20,
                    help="of a file, after which another begins")

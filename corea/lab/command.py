@@ -34,14 +34,14 @@ def warned(
 # %% ../../nbs/09h_command.ipynb #b80a000d
 # word -> the module whose `command` takes the words of the command line, and what --help says
 ELSEWHERE = {
-    "calibrate": ("corea.extra.policy", "ask two models your own questions; score and threshold with a promise"),
+    "calibrate": ("corea.extra.policy", "ask two models your own questions; choose score and threshold"),
     "serve": ("corea.extra.serve", "serve a policy as an OpenAI-compatible endpoint"),
     "report": ("corea.extra.policy", "what a ledger of `serve` says: saved, deferred, drift")}
 
 def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
     "The words of the command line."
-    top = argparse.ArgumentParser("corea", description="Plan, run and publish a profile; calibrate and serve a "
-                                  "policy of your own.")
+    top = argparse.ArgumentParser("corea", description="Plan, run and publish a profile; calibrate and serve "
+                                  "a policy of your own.")
     words = top.add_subparsers(dest="command", required=True)
     def word(name, text, which=f"{', '.join(PROFILES)}, or auto (default: laptop)", **rest):
         p = words.add_parser(name, help=text, description=text)

@@ -1,0 +1,161 @@
+"A served policy, asked by OpenAI's own client over loopback: its decisions, its errors, its ledger."
+import asyncio, json, logging, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+import httpx, openai, pytest, uvicorn
+from corea.cascade import defer
+from corea.core import read_records, write_records
+from corea.extra.policy import calibrate, ledger_report, ledger_rows
+from corea.extra.serve import app_for, ask_of, Refusal
+from corea.answer import parse
+from corea.server import free_port
+from server import code, echo_key
+from test_server import Loopback
+
+ROWS = [dict(id=str(i), question=f"What is {i} + 1?", gold=str(i % 5)) for i in range(40)]
+QUESTIONS = [q["question"] for q in ROWS]
+
+@pytest.fixture
+def world(tmp_path):
+    "Two stand-in servers, and a policy calibrated on them."
+    write_records(tmp_path/"questions.jsonl", ROWS)
+    with Loopback() as slm, Loopback() as llm:
+        yield slm, llm, calibrate(tmp_path/"questions.jsonl", slm.url, llm.url, tmp_path/"policy.json", budget=.5, score="stated", progress=False)
+
+@contextmanager
+def running(policy, cascade=None, on_failure="slm", patience=.1, **how):
+    "(client of OpenAI's, application) of a server in a thread."
+    app = app_for(policy, cascade or policy.cascade(on_failure=on_failure, patience=patience), **how)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive(): time.sleep(.01)
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as client: yield client, app
+    finally:
+        server.should_exit = True
+        thread.join()
+
+def ask(client, question, **how): return client.chat.completions.create(model="corea", messages=[dict(role="user", content=question)], **how)
+
+def test_served_decision_batch_decision_and_table_are_one(world, tmp_path):
+    slm, llm, policy = world
+    with policy.cascade() as cascade: batch = cascade.answers(QUESTIONS, policy.seed)
+    with running(policy) as (client, _), ThreadPoolExecutor(8) as pool: served = list(pool.map(lambda q: ask(client, q), QUESTIONS))
+    kept = {r["id"]: parse(r["text"]) for r in read_records(tmp_path/"policy.answers.jsonl") if r["who"] == "slm"}
+    table = defer([None if (s := kept[q["id"]]).answer is None else s.confidence for q in ROWS], policy.tau)
+    told = [r.corea for r in served]    # a field of ours, which the client lets through
+    assert [t["who"] == "llm" for t in told] == [a.who == "llm" for a in batch] == table.tolist() and 0 < table.sum() < len(ROWS)
+    assert [r.choices[0].message.content for r in served] == [a.text for a in batch]
+    assert [t["cost"] for t in told] == pytest.approx([a.cost for a in batch])
+    assert [r.usage.total_tokens for r in served] == [sum(map(sum, a.tokens.values())) for a in batch]
+
+def test_the_client_of_openai_needs_no_change(world):
+    *_, policy = world
+    with running(policy) as (client, _):
+        assert [m.id for m in client.models.list()] == [policy.model] == [client.models.retrieve(policy.model).id]
+        raw = client.chat.completions.with_raw_response.create(model=policy.model, messages=[dict(role="user", content=[dict(type="text", text=QUESTIONS[0])])], temperature=1, max_tokens=5)
+        whole = raw.parse()
+        assert raw.headers["x-corea-policy"] == policy.model and raw.headers["x-corea-who"] == whole.corea["who"] and whole.corea["ignored"] == ["max_tokens", "temperature"]
+        for q in QUESTIONS[:6]:
+            chunks = list(ask(client, q, stream=True, stream_options=dict(include_usage=True)))
+            same = ask(client, q)
+            assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == same.choices[0].message.content
+            assert chunks[-1].usage == same.usage and chunks[-2].choices[0].finish_reason == same.choices[0].finish_reason == "stop"
+            assert chunks[0].corea["who"] == same.corea["who"]
+        for how, error in ((dict(n=2), openai.BadRequestError), (dict(tools=[dict(type="function", function=dict(name="f"))]), openai.BadRequestError)):
+            with pytest.raises(error) as e: ask(client, "What?", **how)
+            assert e.value.code == "unsupported_parameter" and e.value.param == next(iter(how))
+        with pytest.raises(openai.NotFoundError): client.chat.completions.create(model="gpt-9", messages=[dict(role="user", content="What?")])
+        with pytest.raises(openai.NotFoundError): client.embeddings.create(model="corea", input="x")
+        with pytest.raises(openai.BadRequestError): ask(client, "\ud800")
+        with pytest.raises(openai.BadRequestError): client.chat.completions.create(model="corea", messages=[])
+    async def many():
+        async with openai.AsyncOpenAI(base_url=url, api_key="any") as client: return await asyncio.gather(*(ask(client, q) for q in QUESTIONS[:5]))
+    with running(policy) as (client, _):
+        url = client.base_url
+        assert len(asyncio.run(many())) == 5
+
+def hangs(over): return lambda h: over.wait(60)
+
+@pytest.mark.parametrize("fault", ["refuses", "hangs", "dies"])
+def test_the_small_answer_outlives_the_large_model(fault, world, tmp_path):
+    slm, llm, policy = world
+    with policy.cascade() as cascade: q = next(q for q, a in zip(QUESTIONS, cascade.answers(QUESTIONS)) if a.score is not None and a.who == "llm")
+    over = threading.Event()
+    llm.faults = lambda question, n: dict(refuses=code(400), hangs=hangs(over), dies=code(500))[fault]
+    try:
+        with running(policy, deadline=2., ledger=tmp_path/"ledger.jsonl") as (client, _):
+            r = ask(client, q)
+            assert r.corea["failed"] and r.corea["who"] == "slm" and parse(r.choices[0].message.content).answer == r.corea["answer"] != None
+            assert "127.0.0.1" not in r.model_dump_json()
+        with running(policy, on_failure="raise", deadline=2.) as (client, _), pytest.raises(openai.InternalServerError) as e: ask(client, q)
+        assert e.value.status_code == (504 if fault == "hangs" else 502) and e.value.response.json()["corea"]["answer"] == r.corea["answer"]
+        slm.faults = lambda question, n: code(400)
+        with running(policy, deadline=2.) as (client, _), pytest.raises(openai.InternalServerError) as e: ask(client, q)
+        assert e.value.status_code == 502 and "corea" not in e.value.response.json()
+    finally: over.set()
+    assert [(r["status"], r["failed"]) for r in ledger_rows(tmp_path/"ledger.jsonl")[1:]] == [(200, True)]
+
+def test_whoever_is_one_too_many_is_told_to_come_back_and_whoever_leaves_is_not_worked_for(world, tmp_path):
+    slm, llm, policy = world
+    over, held = threading.Event(), QUESTIONS[:2]
+    slm.faults = lambda question, n: hangs(over) if question in held and not over.is_set() else None
+    slm.asked.clear(), llm.asked.clear()
+    try:
+        with running(policy, limit=2, ledger=tmp_path/"ledger.jsonl") as (client, app), ThreadPoolExecutor(2) as pool:
+            gone = [pool.submit(ask, client, q, timeout=2) for q in held]
+            while app.state.service.flying < 2: time.sleep(.01)
+            with pytest.raises(openai.RateLimitError) as e: ask(client, QUESTIONS[2])
+            assert e.value.response.headers["retry-after"] == "1" and not slm.asked[QUESTIONS[2]]
+            for f in gone: assert isinstance(f.exception(), openai.APITimeoutError)
+            while app.state.service.flying: time.sleep(.01)     # their places are free
+            assert ask(client, QUESTIONS[3]).choices
+    finally: over.set()
+    assert sorted(r["status"] for r in ledger_rows(tmp_path/"ledger.jsonl")[1:]) == [200, 499, 499]
+    assert not llm.asked[held[0]] and not llm.asked[held[1]]
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_no_line_is_lost_and_no_word_is_kept_unasked(texts, world, tmp_path):
+    *_, policy = world
+    book = tmp_path/"ledger.jsonl"
+    with running(policy, ledger=book, texts=texts, ledger_most=20_000) as (client, app), ThreadPoolExecutor(8) as pool:
+        ids = [r.id for r in pool.map(lambda k: ask(client, QUESTIONS[k % 40]), range(200))]
+        meters = httpx.get(str(client.base_url).replace("/v1/", "/metrics")).text
+    rows = [r for r in ledger_rows(book) if "start" not in r]
+    assert len(list(tmp_path.glob("ledger.jsonl*"))) > 2 and sorted(ids) == sorted(r["id"] for r in rows)
+    assert all(("question" in r) == texts for r in rows) and any("What is" in f.read_text() for f in tmp_path.glob("ledger.jsonl*")) == texts
+    assert 'corea_requests_total{status="200"} 200.0' in meters and "corea_ledger_lost 0.0" in meters
+    with open(book, "a") as f: f.write('{"torn')
+    with running(policy, ledger=book) as (client, _): ask(client, QUESTIONS[0])
+    r = ledger_report(book)
+    assert (r.requests, r.answered, r.failed) == (201, 201, 0) and not r.alarm and 0 < r.llm_share < 1
+
+def test_keys_are_in_no_answer_no_ledger_and_no_log(world, tmp_path, monkeypatch, caplog):
+    slm, llm, policy = world
+    monkeypatch.setenv("COREA_API_KEY", "sk-upstream")
+    monkeypatch.setenv("COREA_SERVE_KEY", "sk-clients")
+    llm.faults = lambda question, n: echo_key(401)
+    seen = []
+    with caplog.at_level(logging.DEBUG), running(policy, on_failure="raise", ledger=tmp_path/"ledger.jsonl", texts=True) as (client, _):
+        with pytest.raises(openai.AuthenticationError) as e: ask(client, QUESTIONS[0])
+        seen.append(e.value.response.text)
+        for q in QUESTIONS[:10]:
+            try: seen.append(ask(client.with_options(api_key="sk-clients"), q).model_dump_json())
+            except openai.InternalServerError as e: seen.append(e.response.text)
+    ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("openai", "httpcore", "httpx"))]
+    text = "\n".join([*seen, *ours, (tmp_path/"ledger.jsonl").read_text()])
+    assert "sk-upstream" not in text and "sk-clients" not in text and "gave no answer" in text
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"[" * 10**5, b'{"model": "corea"}', b'{"model": "corea", "messages": [1]}', b'{"model": {}, "messages": []}',
+                                  b'{"model": "corea", "messages": [{"role": "user", "content": {}}]}', b'{"model": "corea", "messages": [{"role": [], "content": "x"}]}',
+                                  b'{"model": "corea", "seed": 1e400, "messages": [{"role": "user", "content": "x"}]}', b"\xff"])
+def test_whatever_is_sent_is_refused_in_one_line(body, world):
+    with pytest.raises(Refusal) as e: ask_of(body, world[2])
+    assert e.value.status in (400, 404) and "\n" not in str(e.value)
+
+def test_a_large_request_is_not_read_to_its_end(world):
+    with running(world[2]) as (client, _):
+        r = httpx.post(str(client.base_url) + "chat/completions", content=b" " * (1 << 21))
+        assert r.status_code == 413 and r.json()["error"]["message"]
