@@ -69,7 +69,6 @@ def test_the_client_of_openai_needs_no_change(world):
             assert e.value.code == "unsupported_parameter" and e.value.param == next(iter(how))
         with pytest.raises(openai.NotFoundError): client.chat.completions.create(model="gpt-9", messages=[dict(role="user", content="What?")])
         with pytest.raises(openai.NotFoundError): client.embeddings.create(model="corea", input="x")
-        with pytest.raises(openai.BadRequestError): ask(client, "\ud800")
         with pytest.raises(openai.BadRequestError): client.chat.completions.create(model="corea", messages=[])
     async def many():
         async with openai.AsyncOpenAI(base_url=url, api_key="any") as client: return await asyncio.gather(*(ask(client, q) for q in QUESTIONS[:5]))
@@ -105,7 +104,7 @@ def test_whoever_is_one_too_many_is_told_to_come_back_and_whoever_leaves_is_not_
     slm.asked.clear(), llm.asked.clear()
     try:
         with running(policy, limit=2, ledger=tmp_path/"ledger.jsonl") as (client, app), ThreadPoolExecutor(2) as pool:
-            gone = [pool.submit(ask, client, q, timeout=2) for q in held]
+            gone = [pool.submit(ask, client, q, timeout=8) for q in held]
             while app.state.service.flying < 2: time.sleep(.01)
             with pytest.raises(openai.RateLimitError) as e: ask(client, QUESTIONS[2])
             assert e.value.response.headers["retry-after"] == "1" and not slm.asked[QUESTIONS[2]]

@@ -9,6 +9,7 @@ __all__ = ['read_policy', 'calibrate', 'ledger_report']
 import argparse, dataclasses, hashlib, json, math, re
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
@@ -21,7 +22,6 @@ from ..confidence import average_probability, expected_confidence
 from ..core import (MODELS, CoreaError, append_records, digest, load_profile, read_records, write_atomic,
                         write_records)
 from ..data import json_lines, read_questions
-from .prices import TokenPrice
 from ..generate import Sampling
 from ..grading import grade_all
 from ..metrics import bootstrap_weights, deferral_curve, interval
@@ -315,11 +315,15 @@ def reading_digest() -> str: # of the parser and the grader
     return digest([Path(m.__file__).read_text(encoding="utf-8") for m in (answer, grading)]
                   + [version("math-verify")])
 
+def token_price() -> type: # `corea.extra.prices.TokenPrice`, found when it is needed
+    "Prices by token, for those who have them."
+    return import_module("corea.extra.prices").TokenPrice
+
 def price_in(
     about # of a policy: the fields of a `Price` or of a `TokenPrice`
 ): # a `Price`, or a `TokenPrice`
     "Prices out of a policy."
-    for kind in (Price, TokenPrice):
+    for kind in (Price, token_price()):
         if set(about) == {f.name for f in dataclasses.fields(kind)}: return kind(**about)
     raise CoreaError(f"no prices: {', '.join(map(str, about))}")
 
@@ -409,7 +413,7 @@ def policy_in(
         price_in(about["price"]), [Sampling(**x) for x in about["sampling"].values()]
         found = PolicyFile(about, str(Path(where).parent))
         str(found)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+    except (CoreaError, KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
         raise CoreaError(f"{where}: {e} of the policy makes no sense: calibrate again") from None
     return found
 
@@ -573,7 +577,7 @@ def prices(
     "Prices as they are written in a terminal."
     try: numbers = [float(x) for x in text.split(",")]
     except ValueError: numbers = []
-    if len(numbers) == 4: return TokenPrice(*numbers)
+    if len(numbers) == 4: return token_price()(*numbers)
     if len(numbers) == 2: return Price(*numbers)
     raise CoreaError(f"--price {text}: give SLM_IN,SLM_OUT,LLM_IN,LLM_OUT, or two sizes, SLM,LLM")
 

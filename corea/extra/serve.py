@@ -166,7 +166,7 @@ def usage(
 
 def headers_of(
     told # as from `decision`
-) -> dict:
+) -> dict: # name -> text
     "The decision for those who see headers only."
     return {f"x-corea-{k}": str(told[k]).lower() for k in ("who", "deferred", "failed", "score", "tau",
                                                            "cost")
@@ -182,7 +182,7 @@ def ending(
 
 def completion(
     policy, ask, answer, told, name # a policy; an `Ask`; an `Answer`; as from `decision`; id of the request
-) -> dict:
+) -> dict: # of a chat completion, with the field `corea`
     "An answer in OpenAI's form."
     message = dict(role="assistant", content=answer.text, refusal=None)
     return dict(id=name, object="chat.completion", created=int(time.time()), model=policy.model,
@@ -336,7 +336,7 @@ class Service:
 
     async def chat(self,
         request # a starlette `Request`
-    ) -> Response:
+    ) -> Response: # whatever happens
         "POST /v1/chat/completions."
         name, counted = f"chatcmpl-{uuid.uuid4().hex}", False
         try:
@@ -402,7 +402,7 @@ def app_for(
 def serve(
     policy,           # policy.json
     host="127.0.0.1", # where to listen; 0.0.0.0: everywhere
-    port=8000,
+    port=8000,        # of it
     slm="", llm="",   # the models if they are elsewhere now: place or address
     limit=256,        # requests in flight
     deadline=120.,    # seconds for a request as a whole
