@@ -276,16 +276,22 @@ def chosen_score(
                       "nor would many more like these; allow a larger loss"))
 
 # %% ../../nbs/14_policy.ipynb #1400017
-BINS = 10
+TENTHS = np.arange(1, 10) / 10
+
+def edges_of(
+    scores # nan where missing
+) -> list: # of at most nine numbers, ascending
+    "Where tenths of the answers begin; equal parts of [0, 1] would see nothing of a score that lies at 0.99."
+    known = scores[~np.isnan(scores)]
+    return np.unique(np.quantile(known, TENTHS, method="higher")).tolist() if len(known) else []
 
 def histogram(
-    scores # None or nan where missing
-) -> list: # counts of `BINS` equal parts of [0, 1], and of the missing
+    scores, edges # None or nan where missing; as from `edges_of`
+) -> list: # counts from edge to edge, and of the missing
     "How scores lie."
     s = np.array([math.nan if x is None else x for x in scores], float)
-    # the last part holds 1 itself; a confidence of 0.3 lies in the part that begins there
-    at = np.clip(np.floor(s[~np.isnan(s)] * BINS + 1e-9).astype(int), 0, BINS - 1)
-    return [*np.bincount(at, minlength=BINS).tolist(), int(np.isnan(s).sum())]
+    at = np.searchsorted(edges, s[~np.isnan(s)], side="right")
+    return [*np.bincount(at, minlength=len(edges) + 1).tolist(), int(np.isnan(s).sum())]
 
 def expected_at(
     t, score, tau,      # a `Table`; one of `SCORES`; threshold
@@ -346,7 +352,8 @@ class PolicyFile:
     def head(self):
         "In short: the first line of a ledger."
         return dict(start=self.model, digest=self.digest, tau=self.tau, score=self.score,
-                    histogram=self.calibration["histogram"], llm_cost=self.expected["llm"]["cost"],
+                    edges=self.calibration["edges"], histogram=self.calibration["histogram"],
+                    llm_cost=self.expected["llm"]["cost"],
                     llm_share=self.expected["llm_share"])
 
     def cascade(self,
@@ -407,8 +414,8 @@ def policy_in(
         # it goes into headers
         if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", about["name"]): raise KeyError("name")
         if about["score"] not in SCORES or not 0 <= about["tau"] <= TOP: raise KeyError("score and tau")
-        counts = about["calibration"]["histogram"]
-        if len(counts) != BINS + 1 or any(type(n) is not int or n < 0 for n in counts):
+        counts, edges = about["calibration"]["histogram"], [float(x) for x in about["calibration"]["edges"]]
+        if len(counts) != len(edges) + 2 or any(type(n) is not int or n < 0 for n in counts):
             raise KeyError("histogram")
         price_in(about["price"]), [Sampling(**x) for x in about["sampling"].values()]
         found = PolicyFile(about, str(Path(where).parent))
@@ -484,7 +491,8 @@ def calibrate(
         price=dataclasses.asdict(price), expected=expected_at(t, best, tau), corea=version("corea"),
         calibration=dict(questions=len(rows),
                          digest=digest([[q["question"], q["gold"], q["kind"]] for q in rows]),
-                         histogram=histogram(t.scores[best])))
+                         edges=(edges := edges_of(t.scores[best])),
+                         histogram=histogram(t.scores[best], edges)))
     about = json.loads(json.dumps(about))
     about["digest"] = digest(about)
     write_atomic(out, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
@@ -566,7 +574,7 @@ def ledger_report(
         return LedgerReport(head["start"], len(some), len(good), share,
                             head["llm_share"], sum(r["failed"] for r in good), float(sum(cost)),
                             1 - sum(cost) / alone if alone else math.nan, len(good) - len(cost),
-                            drift(head["histogram"], histogram([r["score"] for r in asked])))
+                            drift(head["histogram"], histogram([r["score"] for r in asked], head["edges"])))
     except (KeyError, TypeError, ValueError) as e:
         raise CoreaError(f"{path}: {e} of a line makes no sense: not a ledger of `corea serve`") from None
 

@@ -16,7 +16,7 @@ import prometheus_client as prometheus, uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
-from ..cascade import Cascade, defer
+from ..cascade import defer
 from ..core import CoreaError, append_records
 from .policy import read_policy
 
