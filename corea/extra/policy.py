@@ -283,7 +283,7 @@ def edges_of(
 ) -> list: # of at most nine numbers, ascending
     "Where tenths of the answers begin; equal parts of [0, 1] would see nothing of a score that lies at 0.99."
     known = scores[~np.isnan(scores)]
-    return np.unique(np.quantile(known, TENTHS, method="higher")).tolist() if len(known) else []
+    return np.unique(np.quantile(known, TENTHS, method="inverted_cdf")).tolist() if len(known) else []
 
 def histogram(
     scores, edges # None or nan where missing; as from `edges_of`
