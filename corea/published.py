@@ -272,18 +272,13 @@ class Published:
         self, split # one of its splits
     ) -> list: # of dicts as from `load_questions`; `CoreaError` names the row, or what else is wrong
         "Its questions."
-        return self._read(split)[0]
+        return usable_rows(self, split)[0]
 
     def left_out(
         self, split # one of its splits
     ) -> list: # of (id, reason)
         "Rows that were passed over."
-        return self._read(split)[1]
-
-    def _read(self, split):
-        if split not in self.splits:
-            raise CoreaError(f"{self.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
-        return _read(self, split, os.environ.get("COREA_DATA"))
+        return usable_rows(self, split)[1]
 
 # %% ../nbs/01a_published.ipynb #2aa81431
 @lru_cache
@@ -298,42 +293,87 @@ def _taken(s, root):
     return rows
 
 # %% ../nbs/01a_published.ipynb #7be2146f
+def read_row(
+    source, i, row, # a `Source`; the row's number; the row as the file has it
+    drawn           # may it be passed over, since others follow?
+) -> tuple: # (question, gold, difficulty), and what makes it unusable, or ""; `CoreaError` on another form
+    "A row, in the form of all sets."
+    try:
+        question, gold, *difficulty = source.read(row)
+        problem = "" if question.strip() and gold.strip() else "empty question or gold answer"
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        if drawn and isinstance(e, ValueError): return None, str(e)
+        raise CoreaError(f"{source.name}, row {i}: not as its authors publish it "
+                         f"({type(e).__name__}: {e})") from e
+    return (question, gold, difficulty[0] if difficulty else 0), problem
+
+def whole_rows(
+    source, rows # a `Source`; number of a row -> the row as the file has it
+): # an iterator over all: number, as `read_row`; `CoreaError` names the first that is unusable
+    "A source as it stands."
+    for i in range(source.n):
+        item, problem = read_row(source, i, rows[i], drawn=False)
+        if problem: raise CoreaError(f"{source.name}, row {i}: {problem}")
+        yield i, item, problem
+
+def drawn_rows(
+    source, rows, # as in `whole_rows`
+    places, met   # numbers of rows, in the order of the draw; questions that stand elsewhere, by `normal`
+): # an iterator over the places: number, as `read_row`
+    "A source in an order of its own, no question twice."
+    for i in places:
+        item, problem = read_row(source, i, rows[i], drawn=True)
+        if not problem:
+            question = normal(item[0])
+            if question in met: problem = "the question was met before"
+            met.add(question)
+        yield i, item, problem
+
+# %% ../nbs/01a_published.ipynb #7be21470
+def check_whole(
+    s, split,    # a `Published` set, one of its splits
+    kept, passed # rows taken; (id, reason) of rows passed over
+) -> None: # `CoreaError` if they are too few
+    "Are these as many rows as the split wants?"
+    cut = s.splits[split]
+    if len(kept) < cut.n:
+        raise CoreaError(f"{cut.source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs "
+                         f"{cut.n}; the first passed over is {passed[0][0]} ({passed[0][1]}): "
+                         f"get revision {cut.source.revision[:12]} of {cut.source.hub}")
+
+# %% ../nbs/01a_published.ipynb #7be21471
 @lru_cache
-def _read(s, split, root):
+def _usable_rows(s, split, root):       # root: what `COREA_DATA` says
     cut, kept, passed = s.splits[split], [], []
-    source, drawn = cut.source, cut.stop > 0
-    raw, places = _taken(source, root), committed()[source.name][:cut.stop] if drawn else range(source.n)
-    met = ({normal(r["question"]) for r in s.rows("test")}
-           if drawn and s.splits["test"].source.name != source.name else set())
-    for at, i in enumerate(places):
-        if len(kept) == cut.n: break
-        id = f"{source.name.removesuffix('/test').replace('/', '-')}-{i:04d}"
-        try:
-            question, gold, *difficulty = source.read(raw[i])
-            problem = "" if question.strip() and gold.strip() else "empty question or gold answer"
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
-            problem = str(e)
-            if not drawn or not isinstance(e, ValueError):
-                raise CoreaError(f"{source.name}, row {i}: not as its authors publish it "
-                                 f"({type(e).__name__}: {e})") from e
-        if problem and not drawn: raise CoreaError(f"{source.name}, row {i}: {problem}")
-        if drawn and not problem:
-            if normal(question) in met: problem = "the question was met before"
-            met.add(normal(question))
+    source, rows = cut.source, _taken(cut.source, root)
+    if cut.stop:
+        apart = s.splits["test"].source.name != source.name
+        met = {normal(r["question"]) for r in s.rows("test")} if apart else set()
+        found = drawn_rows(source, rows, committed()[source.name][:cut.stop], met)
+    else: found = whole_rows(source, rows)
+    for at, (i, item, problem) in enumerate(found):
         if at < cut.start: continue
+        id = f"{source.name.removesuffix('/test').replace('/', '-')}-{i:04d}"
         if problem: passed.append((id, problem))
         else:
+            question, gold, difficulty = item
             kept.append(dict(id=id, question=question, gold=gold, dataset=s.name, domain=s.domain,
-                             kind=s.kind, difficulty=difficulty[0] if difficulty else 0))
-    if len(kept) < cut.n:
-        raise CoreaError(f"{source.name}: only {len(kept)} usable rows for {s.name}/{split}, which needs "
-                         f"{cut.n}; the first passed over is {passed[0][0]} ({passed[0][1]}): "
-                         f"get revision {source.revision[:12]} of {source.hub}")
-    if (source.content and not drawn and source.name not in stand_ins(root)
+                             kind=s.kind, difficulty=difficulty))
+        if len(kept) == cut.n: break
+    check_whole(s, split, kept, passed)
+    if (source.content and not cut.stop and source.name not in stand_ins(root)
             and digest([[r["question"], r["gold"]] for r in kept]) != source.content):
         raise CoreaError(f"{source.name} differs from revision {source.revision[:12]}, in some question or "
                          "gold answer: load that one")
     return kept, passed
+
+def usable_rows(
+    s, split # a `Published` set, one of its splits
+) -> tuple: # rows as from `load_questions`; (id, reason) of those passed over; or a `CoreaError`
+    "The rows of a split."
+    if split not in s.splits:
+        raise CoreaError(f"{s.name} has no split {split!r}: choose one of {', '.join(s.splits)}")
+    return _usable_rows(s, split, os.environ.get("COREA_DATA"))
 
 # %% ../nbs/01a_published.ipynb #cee84f85
 _gsm8k, _math = "740312add88f781978c0658806c59bc2815b9866", "21a5633873b6a120296cce3e2df9d5550074f4a3"

@@ -8,7 +8,7 @@ __all__ = ['RecordedEngine', 'records_sha256']
 # %% ../nbs/05c_recorded_engine.ipynb #8ad583e6
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from os import PathLike, environ
 from .core import RECORDED, CoreaError, digest, is_recorded
@@ -122,6 +122,31 @@ def recorded_answers(
     return _recorded(name, environ.get("COREA_DATA"))
 
 # %% ../nbs/05c_recorded_engine.ipynb #4e9f095a
+def counting_tokenizer(
+    tokenizer, name # of `RecordedEngine`
+): # a tokenizer of transformers; `CoreaError` if there is none
+    "What counts tokens."
+    if tokenizer is None:
+        raise CoreaError(f"{name} has no counts of tokens: give tokenizer=, one of transformers or "
+                         "a checkpoint folder")
+    if not isinstance(tokenizer, (str, PathLike)): return tokenizer
+    from transformers import AutoTokenizer
+    try: return AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    except Exception as e:  # whatever a folder may hold
+        raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give "
+                         "a checkpoint folder") from e
+
+def as_completion(
+    answer, # a `RecordedAnswer`
+    tokenizer, index, sample # that counts; position of the question; number of the answer
+) -> Completion: # the same for each sample
+    "A recorded answer as an engine gives it."
+    count = lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return Completion(index, sample, f"{answer.reasoning} \\boxed{{{answer.answer}}}", (), (),
+                      count(f"Q: {answer.question}\nA: {TRIGGER}"),
+                      count(f" {answer.reasoning}\n{answer.conclusion}"), "stop", None)
+
+# %% ../nbs/05c_recorded_engine.ipynb #4e9f095b
 class RecordedEngine(Engine):
     "An engine that gives what a model once answered."
     def __init__(self,
@@ -132,17 +157,8 @@ class RecordedEngine(Engine):
     ):
         if name != RECORDED + LOGS.name:
             raise CoreaError(f"no recorded model {str(name)[:60]!r}: the only one is {RECORDED + LOGS.name}")
-        if tokenizer is None:
-            raise CoreaError(f"{name} has no counts of tokens: give tokenizer=, one of transformers or "
-                             "a checkpoint folder")
-        if isinstance(tokenizer, (str, PathLike)):
-            from transformers import AutoTokenizer
-            try: tokenizer = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
-            except Exception as e:  # whatever a folder may hold
-                raise CoreaError(f"cannot open the tokenizer of {tokenizer} ({type(e).__name__}): give "
-                                 "a checkpoint folder") from e
-        self.tokenizer, self.batch_size, self.name, self.answers = (
-            tokenizer, batch_size, "recorded text-davinci-002", {})
+        self.tokenizer, self.batch_size = counting_tokenizer(tokenizer, name), batch_size
+        self.name, self.answers = "recorded text-davinci-002", {}
         for s in sets:
             for a in recorded_answers(s): self.answers.setdefault(asked_as(a.question), a)
 
@@ -159,14 +175,11 @@ class RecordedEngine(Engine):
 
     def _given(self, found, n, done, progress):
         from tqdm.auto import tqdm
-        count = lambda text: len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         with tqdm(total=n * len(found), unit="answer", disable=not progress) as bar:
-            for i, a in enumerate(found):
-                if not done.issuperset(keys := [(i, s) for s in range(n)]):
-                    tokens = count(f"Q: {a.question}\nA: {TRIGGER}"), count(f" {a.reasoning}\n{a.conclusion}")
-                    text = f"{a.reasoning} \\boxed{{{a.answer}}}"
-                    yield from (Completion(*key, text, (), (), *tokens, "stop", None)
-                                for key in keys if key not in done)
+            for i, answer in enumerate(found):
+                if wanted := [s for s in range(n) if (i, s) not in done]:
+                    first = as_completion(answer, self.tokenizer, i, wanted[0])
+                    yield from (replace(first, sample=s) for s in wanted)
                 bar.update(n)
 
     def close(self):

@@ -94,18 +94,54 @@ def decoupled_advantages(
             weights[-1] * group_advantages(rewards[:, -1], N, scale))
 
 # %% ../nbs/06_trainer.ipynb #0a5e7c11
+def weights_as_read(
+    start,        # the model that training began with
+    names, device # of weights; where they go
+) -> dict: # name -> float32 tensor
+    "The weights under the adapters as read: added in 16 bits, a young adapter would be rounded away."
+    model, _ = load_checkpoint(start, precision="float32")
+    return {name: p.detach().to(device) for name, p in model.named_parameters() if name in names}
+
+def adapted_layers(
+    policy # a model with adapters
+) -> dict: # name of a weight -> the layer that adapts it
+    "Where the adapters sit."
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    return {f"{name}.weight": layer for name, layer in policy.get_base_model().named_modules()
+            if isinstance(layer, BaseTunerLayer)}
+
+def rollouts(
+    model, tokenizer, # that write
+    prompts, cfg,     # chats; configuration
+    seed              # of this batch
+) -> dict: # prompt_ids and completion_ids, as TRL wants them
+    "One answer to each prompt."
+    ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
+    ends = end_ids(tokenizer, model.config)
+    how = Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion)
+    parts = sample_rows(model, ids, how, seed, ends, tokenizer.pad_token_id, sift=cfg.sift)
+    rows = in_order(parts, lambda part: part.rows)
+    return dict(prompt_ids=ids, completion_ids=[finish(row, tokenizer.decode, ends)[0] for row in rows],
+                logprobs=None)
+
+# %% ../nbs/06_trainer.ipynb #0a5e7c12
 class Writer:
     "Writes the rollouts of a training, for `GRPOTrainer(rollout_func=...)`."
     def __init__(self,
         cfg, start, seed # configuration; the model that training began with; training seed
     ): self.cfg, self.start, self.seed, self.copy, self.base = cfg, start, seed, None, None
 
-    def whole(self,
-        names, device # of weights; where they go
-    ) -> dict: # name -> float32 tensor
-        "The weights under the adapters as read: added in 16 bits, a young adapter would be rounded away."
-        model, _ = load_checkpoint(self.start, precision="float32")
-        return {name: p.detach().to(device) for name, p in model.named_parameters() if name in names}
+    def weights(self,
+        policy # in training
+    ): # an iterator: (name, tensor) of all that may have changed
+        "The policy's weights, adapters merged."
+        if not self.cfg.lora:
+            yield from policy.named_parameters()
+            return
+        layers = adapted_layers(policy)
+        if not self.base: self.base = weights_as_read(self.start, layers, policy.device)
+        for name, layer in layers.items():
+            yield name, self.base[name] + layer.get_delta_weight("default").float()
 
     def model(self,
         trainer # whose policy is wanted
@@ -118,31 +154,16 @@ class Writer:
         if self.copy is None: self.copy, _ = load_checkpoint(self.start, policy.device, cfg.precision)
         own = dict(self.copy.named_parameters())
         with torch.no_grad():
-            if not cfg.lora:
-                for name, p in policy.named_parameters(): own[name].copy_(p)
-                return self.copy
-            from peft.tuners.tuners_utils import BaseTunerLayer
-            layers = {f"{name}.weight": x for name, x in policy.get_base_model().named_modules()
-                      if isinstance(x, BaseTunerLayer)}
-            if not self.base: self.base = self.whole(layers, policy.device)
-            for name, layer in layers.items():
-                own[name].copy_(self.base[name] + layer.get_delta_weight("default").float())
+            for name, weight in self.weights(policy): own[name].copy_(weight)
         return self.copy
 
     def __call__(self,
         prompts, trainer # chats, those of a group beside each other; the trainer
     ) -> dict: # prompt_ids and completion_ids, as TRL wants them
         "What TRL calls for a batch."
-        cfg, tokenizer, model = self.cfg, trainer.processing_class, self.model(trainer)
-        ids = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, return_dict=False)
-        ends, how = (end_ids(tokenizer, model.config),
-                     Sampling(cfg.rollout_temperature, max_tokens=cfg.max_completion))
         place = [trainer.state.global_step, trainer.accelerator.process_index]
-        parts = sample_rows(model, ids, how, piece_seed(self.seed, place), ends, tokenizer.pad_token_id,
-                            sift=cfg.sift)
-        rows = in_order(parts, lambda part: part.rows)
-        return dict(prompt_ids=ids, completion_ids=[finish(row, tokenizer.decode, ends)[0] for row in rows],
-                    logprobs=None)
+        return rollouts(self.model(trainer), trainer.processing_class, prompts, self.cfg,
+                        piece_seed(self.seed, place))
 
 # %% ../nbs/06_trainer.ipynb #2c05865a
 def by_length(
@@ -183,11 +204,59 @@ def after_prompts(
                  labels=labels[:, begin:],
                  position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0)[:, begin:], fused_lm_head=True)
 
+# %% ../nbs/06_trainer.ipynb #2c05865b
+def logps_after_prompts(
+    model, input_ids, attention_mask, keep, # as in `after_prompts`
+    batch_size=None                         # rows read together; all by default
+) -> tuple: # of the last `keep` tokens: log-probabilities, and entropies, None where the model tells none
+    "What TRL wants to know of every answer, each prompt read once."
+    import torch
+    parts = zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)))
+    read = [after_prompts(model, *part, keep) for part in parts]
+    def whole(pieces): return torch.cat([x[:, -keep:] for x in pieces]) if pieces[0] is not None else None
+    return whole([x.log_probs for x in read]), whole([x.entropy for x in read])
+
+# %% ../nbs/06_trainer.ipynb #2c05865c
+def tell_shares(
+    parts, passes, # of a batch, as they are read; how many of them make a mini-batch
+    accelerator    # sums over processes
+) -> None:
+    "Tell each part its share of the tokens of its mini-batch, times the passes."
+    import torch
+    own = torch.stack([part["completion_mask"].sum() for part in parts])
+    whole = accelerator.reduce(own.view(-1, passes).sum(1), "sum")
+    for i, part in enumerate(parts):
+        part["share"] = own[i].item() * passes * accelerator.num_processes / whole[i // passes].item()
+
+def advantages_per_token(
+    trainer,  # whose rewards were just computed, for all processes
+    ids, mask # (rows, tokens) tensors: this process's completions, and which of their tokens count
+): # (rows, tokens) tensor
+    "The advantages of a decoupled method."
+    first, term = trainer.accelerator.process_index * len(ids), trainer.reward_funcs[-1].term
+    weights = trainer.reward_weights.to(ids.device, copy=True)
+    if term.rising and trainer.scale_rewards != "none":
+        weights[-1] *= trainer.state.global_step / trainer.state.max_steps
+    others, confidence = (x[first:first + len(ids)] for x in decoupled_advantages(
+        trainer._rewards, weights, trainer.num_generations, trainer.scale_rewards))
+    out = others[:, None].repeat(1, ids.shape[1])
+    for row, there, advantage, to in zip(ids, mask.bool(), confidence, out):
+        to[confidence_tokens(row[there].tolist(), trainer.processing_class)] = advantage
+    return out
+
+def put_fsdp_in_force(
+    trainer # on a CPU, where accelerate ignores it
+) -> None:
+    "Say everywhere that weights are sharded."
+    from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
+    state, trainer.is_fsdp_enabled = trainer.accelerator.state, True
+    PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
+    state.fsdp_plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+
 # %% ../nbs/06_trainer.ipynb #d1b5da8a
 @lru_cache
 def trainer_class() -> type: # a subclass of `GRPOTrainer`
     "TRL's trainer, true to the mini-batch in every layout, with advantages per token for decoupled methods."
-    from accelerate import DistributedType, FullyShardedDataParallelPlugin, PartialState
     from trl import GRPOTrainer
     class Trainer(GRPOTrainer):
         shares_prompts = False      # set once there is one
@@ -197,52 +266,29 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
             return self._rewards
 
         def _generate_and_score_completions(self, inputs):
-            out, term = (super()._generate_and_score_completions(inputs),
-                         getattr(self.reward_funcs[-1], "term", None))
+            out = super()._generate_and_score_completions(inputs)
+            term = getattr(self.reward_funcs[-1], "term", None)
             if term and term.decoupled:
-                ids, mask = out["completion_ids"], out["completion_mask"].bool()
-                own = slice(self.accelerator.process_index * len(ids),
-                            (self.accelerator.process_index + 1) * len(ids))
-                weights = self.reward_weights.to(ids.device, copy=True)
-                if term.rising and self.scale_rewards != "none":
-                    weights[-1] *= self.state.global_step / self.state.max_steps
-                rest, said = decoupled_advantages(self._rewards, weights, self.num_generations,
-                                                  self.scale_rewards)
-                out["advantages"] = rest[own, None].repeat(1, ids.shape[1])
-                for row, there, advantage, to in zip(ids, mask, said[own], out["advantages"]):
-                    to[confidence_tokens(row[there].tolist(), self.processing_class)] = advantage
+                out["advantages"] = advantages_per_token(self, out["completion_ids"], out["completion_mask"])
             return out
 
         def _prepare_inputs(self, batch):
             before, inputs = self._buffered_inputs, super()._prepare_inputs(batch)
-            if self._buffered_inputs is not before:
-                import torch
-                passes = self.args.gradient_accumulation_steps
-                if passes > 1:
-                    parts = self._buffered_inputs
-                    self._buffered_inputs = [b for i in range(0, len(parts), passes)
-                                             for b in by_length(parts[i:i+passes], self.shares_prompts)]
-                    inputs = self._buffered_inputs[self._step % len(parts)]
-                own = torch.stack([b["completion_mask"].sum() for b in self._buffered_inputs])
-                whole = self.accelerator.reduce(own.view(-1, passes).sum(1), "sum")
-                for i, b in enumerate(self._buffered_inputs):
-                    b["share"] = (own[i].item() * passes * self.accelerator.num_processes
-                                  / whole[i // passes].item())
+            if self._buffered_inputs is before: return inputs
+            parts, passes = self._buffered_inputs, self.args.gradient_accumulation_steps
+            if passes > 1:
+                parts = self._buffered_inputs = [part for i in range(0, len(parts), passes) for part in
+                                                 by_length(parts[i:i+passes], self.shares_prompts)]
+                inputs = parts[self._step % len(parts)]
+            tell_shares(parts, passes, self.accelerator)
             return inputs
 
         def _get_per_token_logps_and_entropies(self, model, input_ids, attention_mask, logits_to_keep,
                                                batch_size=None, **more):
+            rows = input_ids, attention_mask, logits_to_keep, batch_size
             if not self.shares_prompts:
-                return super()._get_per_token_logps_and_entropies(model, input_ids, attention_mask,
-                                                                  logits_to_keep, batch_size, **more)
-            parts = zip(*(x.split(batch_size or len(x)) for x in (input_ids, attention_mask)))
-            with self.accelerator.autocast():
-                out = [after_prompts(model, *part, logits_to_keep) for part in parts]
-            import torch
-            # the reference tells no entropy
-            whole = lambda pieces: (torch.cat([x[:, -logits_to_keep:] for x in pieces])
-                                    if pieces[0] is not None else None)
-            return whole([o.log_probs for o in out]), whole([o.entropy for o in out]), None
+                return super()._get_per_token_logps_and_entropies(model, *rows, **more)
+            with self.accelerator.autocast(): return *logps_after_prompts(model, *rows), None
 
         def _compute_loss(self, model, inputs):
             self.entropy_coef = self.args.entropy_coef * inputs["share"]
@@ -250,10 +296,7 @@ def trainer_class() -> type: # a subclass of `GRPOTrainer`
 
         def create_accelerator_and_postprocess(self):
             super().create_accelerator_and_postprocess()
-            if self.args.fsdp and not self.is_fsdp_enabled:
-                state, self.is_fsdp_enabled = self.accelerator.state, True
-                PartialState().distributed_type = state.distributed_type = DistributedType.FSDP
-                state.fsdp_plugin = FullyShardedDataParallelPlugin(**self.args.fsdp_plugin_args)
+            if self.args.fsdp and not self.is_fsdp_enabled: put_fsdp_in_force(self)
     return Trainer
 
 # %% ../nbs/06_trainer.ipynb #491322dd
@@ -425,51 +468,66 @@ def save_whole(
     if trainer.is_world_process_zero(): save_model(model, trainer.processing_class, path)
 
 # %% ../nbs/06_trainer.ipynb #71cb97aa
-def train_part(
-    job,     # path of the job's file; its folder is the run's
-    bar=None # to be moved, in the first process
-) -> None:
-    "Train one process's part of a job."
-    import pandas as pd, torch
-    job, out = json.loads(Path(job).read_text(encoding="utf-8")), Path(job).parent
-    cfg = Config(**thawed(job["cfg"]))
-    args = grpo_config(cfg, job["seed"], out)
+def start_policy(
+    cfg, start # configuration, the model that training begins with
+) -> tuple: # model, tokenizer
+    "What is trained, in the numbers that it is trained in."
+    import torch
+    policy, tokenizer = load_checkpoint(start, precision="float32")
+    if cfg.lora and cfg.device == "cuda" and cfg.precision != "float32": policy = policy.to(torch.bfloat16)
+    return policy, tokenizer
+
+def make_trainer(
+    cfg, job, out, # configuration; as `train_grpo` writes it; the folder of the run
+    bar            # to be moved, or None
+): # a `GRPOTrainer`
+    "One process's trainer."
+    import torch
+    args = grpo_config(cfg, job["seed"], out)       # before the model is read: it may have to be sharded
     if cfg.processes > 1 and cfg.device == "cpu":
         torch.set_num_threads(max(1, os.cpu_count() // cfg.processes))
     rewards = make_rewards(job["method"])
     args.reward_weights = list(cfg.reward_weights[:len(rewards)])
     # else every card in sight would be given a share of each batch
     if cfg.processes == 1: args._n_gpu = min(1, args.n_gpu)
-    policy, tokenizer = load_checkpoint(job["start"], precision="float32")
-    # TRL warns that its hook may change
-    if cfg.rollouts_by == "engine": os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    if cfg.lora and cfg.device == "cuda" and cfg.precision != "float32": policy = policy.to(torch.bfloat16)
+    policy, tokenizer = start_policy(cfg, job["start"])
     if cfg.rollouts_by == "colocate":
         room = min(cards())
         args.vllm_gpu_memory_utilization = (
             vllm_memory(policy.num_parameters(), cfg.tensor_parallel, room) / room)
+    writer = Writer(cfg, job["start"], job["seed"]) if cfg.rollouts_by == "engine" else None
+    # TRL warns that this hook may change
+    if writer: os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     set_seed(job["seed"])
     journal = Journal(cfg, out, bar, job["start"])
-    trainer = journal.trainer = trainer_class()(policy, reward_funcs=rewards, args=args,
-                                                train_dataset=grpo_rows(job["questions"]),
-                                                processing_class=tokenizer, callbacks=[journal],
-                                                peft_config=adapters(cfg.lora),
-                                                rollout_func=Writer(cfg, job["start"], job["seed"])
-                                                if cfg.rollouts_by == "engine" else None)
+    trainer = journal.trainer = trainer_class()(
+        policy, reward_funcs=rewards, args=args, train_dataset=grpo_rows(job["questions"]),
+        processing_class=tokenizer, callbacks=[journal], peft_config=adapters(cfg.lora), rollout_func=writer)
     trainer.shares_prompts = cfg.share_prompts
     trainer.remove_callback(PrinterCallback)
+    return trainer
+
+# %% ../nbs/06_trainer.ipynb #71cb97ab
+def train_part(
+    job,     # path of the job's file; its folder is the run's
+    bar=None # to be moved, in the first process
+) -> None:
+    "Train one process's part of a job."
+    import pandas as pd
+    job, out = json.loads(Path(job).read_text(encoding="utf-8")), Path(job).parent
+    cfg = Config(**thawed(job["cfg"]))
+    trainer = make_trainer(cfg, job, out, bar)
     if checkpoint := job["checkpoint"]:
-        rank = args.process_index
-        if not (Path(checkpoint)/(f"rng_state_{rank}.pth" if cfg.processes > 1
-                                  else "rng_state.pth")).exists():
-            # it was written by other processes
+        rank = trainer.args.process_index
+        dice = f"rng_state_{rank}.pth" if cfg.processes > 1 else "rng_state.pth"
+        if not (Path(checkpoint)/dice).exists():       # it was written by other processes
             set_seed(piece_seed(job["seed"], [checkpoint.rpartition("-")[2], rank]) % 2**32)
     try: trainer.train(resume_from_checkpoint=checkpoint)
     except AtEnd: pass
-    if (reached := trainer.state.global_step) != args.max_steps:
-        raise CoreaError(f"training stopped at {reached} of {args.max_steps} updates in {out}")
+    if (reached := trainer.state.global_step) != trainer.args.max_steps:
+        raise CoreaError(f"training stopped at {reached} of {trainer.args.max_steps} updates in {out}")
     if trainer.is_world_process_zero():
-        log = pd.DataFrame(read_records(journal.path)).reindex(columns=["step", *LOG.values()])
+        log = pd.DataFrame(read_records(out/"train.jsonl")).reindex(columns=["step", *LOG.values()])
         write_atomic(out/"train.csv", log.to_csv(index=False, lineterminator="\n"))
     save_whole(trainer, cfg, job["start"], out/"final")
 
@@ -510,9 +568,35 @@ def check_begun(
         raise CoreaError(f"{out} was begun with {told[0]}={told[1]!r}, not {told[2]!r}: finish it so, delete "
                          "it, or give another folder")
 
+# %% ../nbs/06_trainer.ipynb #4984661e
+def check_pieces(
+    out, cfg # folder of a run with a checkpoint; configuration
+) -> None: # `CoreaError` names what differs
+    "A checkpoint in pieces is gone on from by as many processes, sharded alike."
+    if not (out/"job.json").exists(): return
+    was = json.loads((out/"job.json").read_text(encoding="utf-8"))["cfg"]
+    for k in ("sharding", *(["processes"] if cfg.sharding == "zero3" else [])):
+        if was[k] != getattr(cfg, k):
+            raise CoreaError(f"{out} was begun with {k}={was[k]!r}: finish it so, or "
+                             "delete its checkpoints")
+
 PART = "corea.trainer:train_part"     # what each of several processes runs
 
-# %% ../nbs/06_trainer.ipynb #4984661e
+def run_job(
+    cfg, job, bar # configuration; path of the job's file; a progress bar, or None
+) -> None:
+    "Train in this process, or in several and watch their log."
+    if cfg.processes == 1:
+        train_part(job, bar)
+        free_memory()
+        return
+    log = job.parent/"train.jsonl"
+    def seen():
+        rows = read_records(log) if bar is not None and log.exists() else []
+        if rows and rows[-1]["step"] > bar.n: show(bar, rows[-1])
+    launch(PART, job, cfg.processes, job.parent/"logs", seen)
+
+# %% ../nbs/06_trainer.ipynb #4984661f
 def train_grpo(
     cfg,            # `corea.core.Config`
     method,         # rlvr, or as in `corea.reward.find_term`: l1, brier, sample_kl, loo_l2, decoupled_l1, ...
@@ -537,24 +621,12 @@ def train_grpo(
         raise CoreaError(f"{len(questions)} training questions do not fill one step of "
                          f"{cfg.questions_per_step}")
     checkpoint = resume_point(out, cfg.updates_per_step)
-    if checkpoint and job.exists():
-        was = json.loads(job.read_text(encoding="utf-8"))["cfg"]
-        for k in ("sharding", *(["processes"] if cfg.sharding == "zero3" else [])):
-            if was[k] != getattr(cfg, k):
-                raise CoreaError(f"{out} was begun with {k}={was[k]!r}: finish it so, or "
-                                 "delete its checkpoints")
+    if checkpoint: check_pieces(out, cfg)
     write_atomic(job, json.dumps(dict(cfg=asdict(cfg), method=method, seed=seed, start=str(start),
                                       checkpoint=checkpoint, questions=questions)))
     bar = (tqdm(total=cfg.steps, desc=f"{method} seed {seed}", unit="step") if progress is True
            else progress or None)
-    if cfg.processes == 1:
-        train_part(job, bar)
-        free_memory()
-    else:
-        def seen():
-            rows = read_records(out/"train.jsonl") if bar is not None and (out/"train.jsonl").exists() else []
-            if rows and rows[-1]["step"] > bar.n: show(bar, rows[-1])
-        launch(PART, job, cfg.processes, out/"logs", seen)
+    run_job(cfg, job, bar)
     if bar is not None:
         if bar.n < cfg.steps: bar.update(cfg.steps - bar.n)
         bar.close()

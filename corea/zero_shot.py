@@ -222,10 +222,13 @@ def without_twins(
 ) -> list: # the rows of the first that have no near-duplicate in the second, in their order
     "Rows that another list has not, nor nearly, seen from either."
     while rows and others:
-        found = {*matches(others, rows, **how).test, *matches(rows, others, **how).train}
-        # seen from the second, only the most alike of the first is named: so look again
+        alike = matches(rows, others, **how)
+        found = {*matches(others, rows, **how).test, *alike.train}
         if not found: break
         rows = [r for r in rows if r["id"] not in found]
+        # seen from the second, only the most alike of the first is named: those that had one look again
+        again = {*alike.test}
+        others = [r for r in others if r["id"] in again]
     return rows
 
 # %% ../nbs/01c_zero_shot.ipynb #27690eb3
@@ -271,10 +274,18 @@ class Places:
         "Questions."
         return len(self.places)
 
+def stretches(
+    files # of `SetFile`
+) -> dict: # name -> places of its rows, where the files stand one after another
+    "Which rows are whose."
+    found, at = {}, 0
+    for f in files: found[f.name], at = range(at, at + f.n), at + f.n
+    return found
+
 # %% ../nbs/01c_zero_shot.ipynb #2b90c953
 @dataclass(frozen=True, eq=False)
-class AnsweredSet:
-    "A set whose questions a large model has answered."
+class AnsweredFiles:
+    "The files of a set whose questions a large model has answered, and what is known of them."
     name: str
     domain: str     # in_domain, ood_math or ood_nonmath
     kind: str       # how answers are graded: math or exact
@@ -283,40 +294,47 @@ class AnsweredSet:
     part: str = ""  # the file whose questions it takes; all if empty
 
     @property
+    def own(self):
+        "The files that its questions are from."
+        return [f for f in self.files if f.name == (self.part or f.name)]
+
+    @property
     def draw(self):
         "The name of its draw among the committed places."
         return "arithmetic" if len(self.files) > 1 else self.files[0].name
 
     @property
-    def splits(self):
-        "Split -> `Places`, of a part only those asked; `CoreaError` if the committed places are gone."
-        ends, names, at = [], [], 0
-        for f in self.files: ends, names, at = [*ends, (at, at + f.n)], [*names, f.name], at + f.n
-        low, high = ends[names.index(self.part)] if self.part else (0, at)
-        found = {k.rpartition("/")[2]: Places(tuple(p for p in places if low <= p < high))
-                 for k, places in committed().items() if k.rpartition("/")[0] == f"zero_shot/{self.draw}"}
-        return {k: places for k, places in found.items() if k in ASKED or not self.part}
-
-    @property
     def private(self):
         "Are all its rows private?"
-        return all(f.private for f in self._own())
+        return all(f.private for f in self.own)
+
+    @property
+    def hub(self):
+        "Where its questions are from: the address of its first file."
+        return self.own[0].hub
+
+    @property
+    def licence(self):
+        "Of all its files."
+        return ", ".join(dict.fromkeys(f.source.licence for f in self.own))
+
+# %% ../nbs/01c_zero_shot.ipynb #2b90c954
+class AnsweredSet(AnsweredFiles):
+    "A set whose questions a large model has answered."
+    @property
+    def splits(self):
+        "Split -> `Places`, of a part only those asked; `CoreaError` if the committed places are gone."
+        theirs = stretches(self.files)
+        mine = {p for f in self.own for p in theirs[f.name]}
+        found = {k.rpartition("/")[2]: Places(tuple(p for p in places if p in mine))
+                 for k, places in committed().items() if k.rpartition("/")[0] == f"zero_shot/{self.draw}"}
+        return {k: places for k, places in found.items() if k in ASKED or not self.part}
 
     @property
     def revision(self):
         "Commit of its first file, and a digest of what its splits are cut from."
         cuts = [[f.source.sha256 for f in self.files], {k: s.places for k, s in self.splits.items()}]
-        return f"{self._own()[0].source.commit[:12]}-{digest(cuts)[:8]}"
-
-    @property
-    def hub(self):
-        "Where its questions are from: the address of its first file."
-        return self._own()[0].hub
-
-    @property
-    def licence(self):
-        "Of all its files."
-        return ", ".join(dict.fromkeys(f.source.licence for f in self._own()))
+        return f"{self.own[0].source.commit[:12]}-{digest(cuts)[:8]}"
 
     def rows(
         self, split # one of its splits
@@ -327,8 +345,6 @@ class AnsweredSet:
         rows = [r for f in self.files for r in rows_of(f)]
         own = dict(dataset=self.name, domain=self.domain, kind=self.kind, difficulty=0)
         return [rows[p] | own for p in self.splits[split].places]
-
-    def _own(self): return [f for f in self.files if f.name == (self.part or f.name)]
 
 # %% ../nbs/01c_zero_shot.ipynb #eef2de55
 _four = tuple(FILES[name] for name in ARITHMETIC)

@@ -1,14 +1,17 @@
 "The base models can be made again, bit for bit, and the committed ones are what their manifest says."
-import hashlib, json
+import hashlib, json, os
 from dataclasses import asdict, replace
 import pytest
 from corea.lab.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
 from corea.core import MODELS
 from corea.data import DATASETS, VALUES, all_questions, revision
 
+# `make long`: as many questions a step as the real recipe has, until the models can answer some
+RECIPE = replace(TINY, pretrain_batch=32, slm_steps=300, llm_steps=300) if os.environ.get("COREA_LONG") else TINY
+
 def test_tiny_recipe_is_bit_identical(tmp_path):
-    first = make_base(TINY, tmp_path/"a", tmp_path/"work-a")["models"]
-    second = make_base(replace(TINY, more=("tiny",)), tmp_path/"b", tmp_path/"work-b")["models"]
+    first = make_base(RECIPE, tmp_path/"a", tmp_path/"work-a")["models"]
+    second = make_base(replace(RECIPE, more=("tiny",)), tmp_path/"b", tmp_path/"work-b")["models"]
     again = second.pop("slm-tiny")      # a further SLM is made as the first is
     assert first == second and again == first["slm"]
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def ran(monkeypatch):
     "What `run` and `push` are called with; they do nothing."
     calls = []
-    # in place of a module that loads all libraries; test_experiments runs the true one from the command line
+    # in place of a module that loads all libraries; test_runs runs the true one from the command line
     run = lambda cfg, out=None, cluster=None, reuse=(): calls.append((cfg, out, cluster, *reuse)) or "records"
     monkeypatch.setitem(sys.modules, "corea.lab.experiments", SimpleNamespace(run=run))
     order = inspect.signature(publish.push)
@@ -197,7 +197,7 @@ sys.exit(command.main(["run", "smoke"]))
 """
 
 def test_ctrl_c_ends_a_run_without_waiting_for_chains_to_come():
-    "That its workers end with it is shown in test_experiments."
+    "That its workers end with it is shown in test_runs."
     p = subprocess.Popen([sys.executable, "-c", WAITS], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert p.stdout.readline() == "at work\n"

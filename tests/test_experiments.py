@@ -1,147 +1,15 @@
-"""A run of the whole grid, killed at random moments and taken up again, leaves the records of an unbroken one.
-
-Three kills by default; COREA_KILLS=10 for the longer trial."""
-import json, os, random, shutil, signal, subprocess, sys, time
-from contextlib import closing, contextmanager
+"""What a chain asks, teaches and writes is kept, and is made anew when what it was made from changes; whole runs are in test_runs."""
+import json
+from contextlib import closing
 from types import SimpleNamespace
 import pandas as pd
 import pytest
 from corea.lab import experiments
-from corea.core import ANSWERS, CoreaError, load_profile
+from corea.core import CoreaError, load_profile
 from corea.data import load_questions
 from corea.lab.experiments import LazyEngine, ask, run_folder, tidy, write_table
 from corea.generate import Completion
-from corea.lab.grid import chains, work_of
-from corea.lab.records import load_records
 from corea.trainer import find_model
-
-# of `smoke`, what stopping and going on needs: every kind of chain, two sets, two steps
-SMALL = dict(datasets=("calc", "word"), steps=2, snapshots=(1,), updates_per_step=1, save_every=1, n_calibration=12, n_test=12,
-             snapshot_questions=6, probe_questions=12, router_questions=8)
-
-def small(**more): return load_profile("smoke", **SMALL | more)
-
-def start(folder, *more):
-    "The command-line run of `small()` in a process group of its own."
-    more = [x for k, v in SMALL.items() for x in ("--set", f"{k}={json.dumps(v)}")] + list(more)
-    env = os.environ | {"COREA_ARTIFACTS": str(folder/"artifacts")}
-    command = [sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "smoke", "--out", str(folder/"records"), *more]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-
-def records(folder):
-    "Bytes of every record file; run.json holds wall-clock times and is left out."
-    return {p.name: p.read_bytes() for p in sorted((folder/"records").glob("*.csv*"))}
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unbroken")
-    assert start(folder).wait() == 0
-    return folder
-
-def test_records_of_every_chain(unbroken):
-    names = [name for name, *_ in chains(small())]
-    for name in names:
-        frame = pd.read_csv(unbroken/"records"/f"{name}.csv.gz")
-        assert list(frame.columns) == ANSWERS
-        assert not frame.duplicated(["split", "dataset", "question_id", "sample"]).any()
-    slm, llm = (pd.read_csv(unbroken/"records"/f"{n}.csv.gz").set_index(["split", "dataset", "question_id", "sample"])
-                for n in ("l1-s0", "llm"))
-    assert slm.index.equals(llm.index), "SLM and LLM rows must pair"
-    rlvr = pd.read_csv(unbroken/"records"/"rlvr-s0.csv.gz")
-    assert rlvr[["probe", "router", "router_prompt_tokens"]].notna().all().all()
-    unstated = rlvr.expected_confidence.isna()      # where an answer states no confidence, and only there
-    assert not (unstated & (rlvr.parse_status == "ok")).any()
-    assert rlvr.loc[~unstated, ["probe", "router", "expected_confidence", "avg_prob"]].stack().between(0, 1).all()
-    assert rlvr[["probe", "router", "avg_prob"]].stack().between(0, 1).all()
-
-def test_killed_at_random_moments(unbroken, tmp_path):
-    rng = random.Random(1)
-    for _ in range(int(os.environ.get("COREA_KILLS", 3))):
-        p = start(tmp_path)
-        time.sleep(4 + 16 * rng.random())
-        os.kill(p.pid, signal.SIGKILL)      # the parent alone: its workers must notice by themselves
-        p.wait()
-    assert start(tmp_path).wait() == 0
-    assert records(tmp_path) == records(unbroken)
-    assert not list((tmp_path/"records").glob(".*")), "temporary files left behind"
-
-@contextmanager
-def cluster(folder, workers=2):
-    "A Dask scheduler and its workers, each a process group of its own."
-    dask = lambda *a: subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_" + a[0], *a[1:]], start_new_session=True,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    file = folder/"scheduler.json"
-    own = ["--scheduler-file", str(file), "--no-dashboard"]
-    some = [dask("scheduler", *own, "--host", "127.0.0.1", "--port", "0")]
-    try:
-        some += [dask("worker", *own, "--nthreads", "1", "--no-nanny", "--local-directory", str(folder)) for _ in range(workers)]
-        deadline = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < deadline: time.sleep(0.1)
-        yield str(file), some[1:]
-    finally:
-        for p in some: os.killpg(p.pid, signal.SIGKILL) if p.poll() is None else None
-
-def test_cluster_of_two_workers_one_killed(unbroken, tmp_path):
-    "Its chain goes to the other worker, which goes on from the files of the first."
-    done = lambda: sum(int(p.read_text()) for p in tmp_path.glob("artifacts/smoke/*/progress/[!.]*"))
-    whole = work_of(small())
-    with cluster(tmp_path) as (address, workers):
-        p = start(tmp_path, "--cluster", address)
-        while done() < whole / 2 and p.poll() is None: time.sleep(0.05)
-        os.kill(workers[0].pid, signal.SIGKILL)
-        assert p.wait() == 0
-        assert workers[1].poll() is None
-    assert done() == whole
-    assert records(tmp_path) == records(unbroken)
-
-def test_a_variant_is_run_beside_what_is_reused(unbroken, tmp_path):
-    "On another machine, so to speak: of all models, the new one is trained, and one whose records came from other settings."
-    there = tmp_path/"there"
-    shutil.copytree(unbroken/"records", there)
-    told = json.loads((there/"chains.json").read_text())
-    assert told.keys() == {name for name, *_ in chains(small())}
-    (there/"chains.json").write_text(json.dumps(told | {"base": told["base"] | {"key": "another"}}))
-    (there/"base.csv.gz").write_bytes(b"not these")
-    variants = {"n4": dict(rollouts=4)}
-    assert start(tmp_path, "--set", f"variants={json.dumps(variants)}", "--reuse", str(there)).wait() == 0
-    assert {p.name for p in tmp_path.glob("artifacts/smoke/*/answers/*")} == {"base", "l1@n4-s0"}
-    made, before = records(tmp_path), records(unbroken)
-    assert {k: made[k] for k in before} == before
-    r = load_records(tmp_path/"records")
-    assert r.cfg.variants == variants and r.variant("n4").cfg.rollouts == 4
-    ours, plain = (x.cells["l1-s0", "test", "calc"] for x in (r.variant("n4"), r))
-    assert not ours.equals(plain) and ours[["question_id", "sample"]].equals(plain[["question_id", "sample"]])
-
-def test_run_json_keeps_what_was_settled_and_follows_the_configuration(unbroken, tmp_path, monkeypatch):
-    "Gathered again with another tolerance: the same time and place, the new configuration."
-    import corea.lab.experiments as experiments
-    monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
-    first = json.loads((unbroken/"records"/"run.json").read_text())
-    again = json.loads((experiments.run(small(max_drop=0.02), tmp_path, progress=False)/"run.json").read_text())
-    assert again["config"] == first["config"] | {"max_drop": 0.02}
-    assert {k: again[k] for k in again if k != "config"} == {k: first[k] for k in first if k != "config"}
-
-def test_whole_records_stay_until_others_are_whole(unbroken, tmp_path, monkeypatch):
-    "Stopped in the middle, a run leaves the records of another as they were; finished, it takes their place."
-    import corea.lab.experiments as experiments
-    monkeypatch.setattr(experiments, "ARTIFACTS", unbroken/"artifacts")
-    shutil.copytree(unbroken/"records", tmp_path/"records")
-    before = json.loads((tmp_path/"records"/"run.json").read_text())
-    (tmp_path/"records"/"run.json").write_text(json.dumps(before | {"run": "another", "seconds": 1}))
-    (tmp_path/"records"/"llm.csv.gz").write_bytes(b"another's")
-    theirs = {p.name: p.read_bytes() for p in (tmp_path/"records").iterdir()}
-    gather, gathered = experiments.collect, []
-    def stopped(cfg, root, name, out):
-        if gathered: raise KeyboardInterrupt
-        gathered.append(name)
-        return gather(cfg, root, name, out)
-    monkeypatch.setattr(experiments, "collect", stopped)
-    with pytest.raises(KeyboardInterrupt): experiments.run(small(), tmp_path/"records", progress=False)
-    assert gathered and {p.name: p.read_bytes() for p in (tmp_path/"records").iterdir()} == theirs
-    monkeypatch.setattr(experiments, "collect", gather)
-    experiments.run(small(), tmp_path/"records", progress=False)
-    assert records(tmp_path) == records(unbroken) and {p.name for p in (tmp_path/"records").iterdir()} == theirs.keys()
-    assert json.loads((tmp_path/"records"/"run.json").read_text()) == before
 
 def test_an_unfinished_shard_keeps_its_answers(tmp_path):
     "The engine dies; what it had answered is not asked again, a torn line is, and the shard comes out the same."

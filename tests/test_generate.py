@@ -5,6 +5,7 @@ The contract runs on a server too, on a test double and, as on vLLM itself, if t
     COREA_VLLM_PYTHON=path/to/vllm-env/bin/python pytest tests/test_generate.py -k vllm
 """
 import itertools, json, math, os, shutil, subprocess, sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -98,11 +99,14 @@ def vllm_jobs(checkpoint, out):
     tuples = lambda c: c | {k: tuple(c[k]) for k in ("token_ids", "logprobs")}
     return {name: [g.Completion(**tuples(c)) for c in cs] for name, cs in json.loads(out.read_text()).items()}
 
+@pytest.fixture(scope="session")
+def transformers_jobs(checkpoint): return run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+
 @pytest.fixture(scope="session", params=["transformers", "sifting", "server", "vllm", "vllm_server"])
 def got(request, checkpoint, tmp_path_factory):
     "What an engine answers to every job."
     engine, folder = request.param, tmp_path_factory.mktemp(request.param)
-    if engine == "transformers": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+    if engine == "transformers": return request.getfixturevalue("transformers_jobs")
     if engine == "sifting": return run_jobs(g.TransformersEngine(checkpoint, batch_size=7, sift=3))
     if "vllm" in engine and not vllm_python(): pytest.skip("no vLLM here: set COREA_VLLM_PYTHON to an interpreter that has it")
     if engine == "vllm": return vllm_jobs(checkpoint, folder/"out.json")
@@ -116,14 +120,18 @@ def reference(checkpoint):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint).eval(), AutoTokenizer.from_pretrained(checkpoint)
+    @cache
+    def passed(ids):
+        with torch.no_grad(): return model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
     class R:
         ends = tokenizer.eos_token_id
         def decode(ids): return tokenizer.decode(ids, skip_special_tokens=True)
         def ids(text): return tokenizer(text, add_special_tokens=False)["input_ids"]
         def prompt(q): return R.ids(tokenizer.apply_chat_template(messages(q), add_generation_prompt=True, tokenize=False))
-        def logp(ids):
-            with torch.no_grad(): return model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
-        def score(prompt, ids): return [R.logp(prompt + ids)[len(prompt)-1+j, t].item() for j, t in enumerate(ids)]
+        def logp(ids): return passed(tuple(ids))
+        def score(prompt, ids):
+            logp = R.logp(prompt + ids[:-1])
+            return [logp[len(prompt)-1+j, t].item() for j, t in enumerate(ids)]
         def greedy(q):
             ids = R.prompt(q)
             while ids[-1] != R.ends and len(ids) < 128: ids.append(R.logp(ids)[-1].argmax().item())
@@ -135,9 +143,9 @@ def question(name, c): return (QUESTIONS[::-1] if name == "backwards" else QUEST
 def read(reference, name, c): # what the model had read before it began to write
     return reference.prompt(question(name, c)) + reference.ids(JOBS[name].get("begun", [""] * 3)[c.index])
 
-def test_scores_that_nobody_wants_change_no_text(checkpoint):
+def test_scores_that_nobody_wants_change_no_text(checkpoint, transformers_jobs):
     "Text and counts are the same; what is switched off is left out."
-    whole = run_jobs(g.TransformersEngine(checkpoint, batch_size=7))
+    whole = transformers_jobs
     for scores in ((), ("logprobs",), ("confidence",)):
         for name, cs in run_jobs(g.TransformersEngine(checkpoint, batch_size=7, scores=scores)).items():
             for c, w in zip(cs, whole[name], strict=True):
@@ -352,9 +360,10 @@ def test_a_damaged_checkpoint_is_named_in_one_line(folder, tmp_path, message):
 PINNED = """
 import sys
 from corea.generate import TransformersEngine, at_commit, load_checkpoint
-name = "owner/name@" + sys.argv[1]
-model, tokenizer = load_checkpoint(name)
-print(model.num_parameters(), len(tokenizer), at_commit(name) == ("owner/name", {"revision": sys.argv[1]}), TransformersEngine(name).context)
+for commit in sys.argv[1:]:
+    name = "owner/name@" + commit
+    model, tokenizer = load_checkpoint(name)
+    print(model.num_parameters(), len(tokenizer), at_commit(name) == ("owner/name", {"revision": commit}), TransformersEngine(name).context, flush=True)
 """
 
 def test_a_hub_id_with_a_commit_opens_that_commit(folder, tmp_path):
@@ -364,11 +373,10 @@ def test_a_hub_id_with_a_commit_opens_that_commit(folder, tmp_path):
     shutil.copytree(folder, snapshots/good)
     (snapshots/broken).mkdir(parents=True)
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    ask = lambda commit: subprocess.run([sys.executable, "-c", PINNED, commit], env=env, cwd=tmp_path, capture_output=True, text=True)
-    done = ask(good)
+    done = subprocess.run([sys.executable, "-c", PINNED, good, broken], env=env, cwd=tmp_path, capture_output=True, text=True)
     model, tokenizer = g.load_checkpoint(folder)
-    assert done.stdout.split()[:3] == [str(model.num_parameters()), str(len(tokenizer)), "True"], done.stderr[-800:]
-    assert "cannot load owner/name@bbbb" in ask(broken).stderr
+    assert done.stdout.split() == [str(model.num_parameters()), str(len(tokenizer)), "True", "128"], done.stderr[-800:]
+    assert done.returncode and "cannot load owner/name@bbbb" in done.stderr
 
 @pytest.mark.skipif(bool(find_spec("vllm")), reason="vLLM is installed here")
 def test_without_vllm_the_error_says_what_to_install(folder):

@@ -56,11 +56,6 @@ def same(one, other):
 
 def start(): return load_file(Path(trainer.find_model("slm"))/"model.safetensors")
 
-def test_two_processes_and_a_group_in_both(train):
-    "Three questions for two processes: the completions of the second lie in both."
-    odd = dict(questions_per_step=3, updates_per_step=1)
-    same(train("one", **odd), train("two", processes=2, **odd))
-
 def test_accumulation(train, alone):
     "Passes of two completions, whose numbers of tokens differ."
     assert len(alone[1]) == 2 and apart(alone[0], start()) > MOVED
@@ -148,11 +143,13 @@ def test_a_rising_weight_survives_scaling(train, given, scale):
     assert torch.equal(second[~where], full[~where])
     torch.testing.assert_close(second[where], full[where] / 2, atol=1e-6, rtol=5e-3)
 
-def test_a_killed_process_ends_all_and_another_number_goes_on(train, alone, tmp_path):
-    with pytest.raises(CoreaError, match="process 1 of 2 failed: ended by SIGKILL"): train("run", "1 2 kill", processes=2)
+def test_two_processes_and_a_group_in_both_killed_and_gone_on_with_by_another_number(train, tmp_path):
+    "Three questions for two processes: the completions of the second lie in both. Of one that is killed, none is left."
+    odd = dict(questions_per_step=3, updates_per_step=1)
+    with pytest.raises(CoreaError, match="process 1 of 2 failed: ended by SIGKILL"): train("run", "1 1 kill", processes=2, **odd)
     assert gone([int(p.name) for p in (tmp_path/"run"/"pids").iterdir()])
-    assert (tmp_path/"run"/"checkpoint-2"/"whole").exists() and not (tmp_path/"run"/"final").exists()
-    same(alone, train("run"))
+    assert (tmp_path/"run"/"checkpoint-1"/"whole").exists() and not (tmp_path/"run"/"final").exists()
+    same(train("one", **odd), train("run", **odd))
 
 def test_processes_do_not_outlive_their_parent(tmp_path):
     (tmp_path/"napping.py").write_text("import os, time\ndef nap(folder):\n    open(f'{folder}/{os.getpid()}', 'w').close()\n    time.sleep(300)\n")

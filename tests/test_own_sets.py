@@ -73,12 +73,12 @@ def test_a_plan_counts_it(tmp_path):
     assert how_many(cfg)["test"][path] == 24 and "profile smoke" in plan(cfg)
     assert set_name(path) == "mine" and found_anywhere(cfg).datasets == cfg.datasets
 
-def test_a_run_whose_workers_read_it(tmp_path):
+def test_a_run_whose_worker_reads_it(tmp_path):
     "Trained on, calibrated and tested, by a relative path; the records call it by its name and can be read."
     rows = [dict(question=q["question"], gold=q["gold"], kind="math", domain="in_domain") for q in load_questions("calc", "train", 200)]
     write(tmp_path/"mine.jsonl", rows)
     sets = dict(datasets=["mine.jsonl", "word"], train_set="mine.jsonl", methods=["l1"], control_seeds=[], steps=1, n_test=6, n_calibration=6, samples=1,
-                snapshots=[1], snapshot_questions=2, workers=2)
+                snapshots=[1], snapshot_questions=2, workers=1)
     words = [w for k, v in sets.items() for w in ("--set", f"{k}={json.dumps(v) if not isinstance(v, str) else v}")]
     env = os.environ | {"COREA_ARTIFACTS": str(tmp_path/"artifacts"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "run", "smoke", "--out", "records", *words],

@@ -7,10 +7,15 @@ from corea.core import FIGURES, MODELS, SCHEMA, CoreaError, check_table, digest,
 from corea.data import find_dataset, register
 from corea.metrics import auroc, ece
 from corea.lab.publish import ALONE, HIDDEN, TABLES, check_public, data_table, public, push, usage
-from corea.lab.records import load_records
+from corea.lab.records import load_records, made_up_records
 from corea.trainer import LOG
 
 KEY = "hf_" + "x" * 34
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "Made-up records of two sets with two training seeds; only to be read."
+    return made_up_records(tmp_path_factory.mktemp("records"), load_profile("smoke", datasets=("calc", "queue"), seeds=(0, 1)))
 
 @pytest.fixture
 def ran(folder, tmp_path, monkeypatch):

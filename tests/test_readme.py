@@ -69,7 +69,7 @@ def test_commands_exist():
     from corea.core import PROFILES
     makefile = (ROOT/"Makefile").read_text()
     said = re.findall(r"^make (\w+)(?: PROFILE=(\w+))?", "".join(fenced("bash")), re.M) + [(t, "") for t in re.findall(r"`make (\w+)`", text())]
-    assert {"results", "test", "figures", "base", "lab", "bench"} <= {t for t, _ in said}
+    assert {"results", "test", "figures"} <= {t for t, _ in said}
     for target, profile in said:
         assert re.search(rf"^{target}:", makefile, re.M), f"README.md: `make {target}` is no target"
         assert not profile or profile in PROFILES, f"README.md: no profile {profile}"

@@ -1,7 +1,6 @@
-"What is asked for is written, whole and the same each time; 10_results shows it."
-import os, subprocess, sys
+"What is asked for is written, whole and the same each time."
 import pandas as pd, pytest
-from corea.core import ROOT, CoreaError
+from corea.core import FILES, CoreaError
 from corea.lab.records import load_records
 from corea.lab.report import ITEMS, as_csv, produce, promised, wanted
 from corea.lab.study import study
@@ -20,27 +19,6 @@ def test_the_same_records_give_the_same_bytes(folder, opened, tmp_path):
         files = [[p.read_bytes() for p in promised(tmp_path/k, item) if produce(s, item, tmp_path/k)] for k, s in (("a", opened), ("b", again))]
         assert files[0] == files[1] and files[0]
 
-# the notebook
-
-def redraw(folder, tmp_path, *parameters):
-    "10_results through papermill, from another folder, on records that are not the project's."
-    root = tmp_path/"root"
-    (root/"paper_figures"/"smoke").mkdir(parents=True)
-    (root/"paper_figures"/"smoke"/"records").symlink_to(folder)
-    cmd = [sys.executable, "-m", "papermill", str(ROOT/"nbs"/"10_results.ipynb"), "out.ipynb", "-k", "python3", "--no-progress-bar",
-           "-p", "profile", "smoke", "-p", "redraw", "True", "-p", "n_boot", "50", *parameters]
-    return subprocess.run(cmd, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"COREA_ROOT": str(root)}), root/"paper_figures"/"smoke"
-
-def test_results_writes_all_that_it_promises(folder, tmp_path):
-    r, out = redraw(folder, tmp_path)
-    assert r.returncode == 0, r.stderr[-2000:]
-    assert all(p.stat().st_size > 0 for p in promised(out))
-    assert sorted(p for d in ("tables", "figures") for p in (out/d).iterdir()) == sorted(promised(out))
-
-def test_results_refuses_an_unknown_id(folder, tmp_path):
-    r, out = redraw(folder, tmp_path, "-p", "only", "table_99")
-    assert r.returncode and "CoreaError: no table or figure 'table_99'" in r.stderr and not (out/"tables").exists()
-
 def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
     "Whoever is let run with other versions than the pins finds them in the records' provenance, and in the table of what ran."
     from dataclasses import replace
@@ -55,3 +33,9 @@ def test_a_run_with_other_versions_says_so(folder, monkeypatch, tmp_path):
     assert [line.split()[0] for line in found["other_versions"]] == ["torch"] and found["other_versions"][0].endswith("instead of 0.1")
     assert table(found)["not as pinned"] == found["other_versions"][0]
     assert table(found | dict(gpus=["Card"]))["hardware"].endswith(", Card")
+
+def test_the_ledger_of_deviations_names_tables_that_exist():
+    "A departure says which tables it touches, by the ids that they are asked for with."
+    ledger = pd.read_csv(FILES/"deviations.csv")
+    assert ledger.id.is_unique and ledger.notna().all(axis=None)
+    assert {item for touched in ledger.touches for item in touched.split()} <= {*ITEMS, "all"}

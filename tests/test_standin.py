@@ -10,7 +10,7 @@ from corea.lab.records import load_records
 from corea.server import free_port
 
 LITTLE = dict(n_train=16, n_calibration=3, n_test=4, steps=2, questions_per_step=4, rollouts=4, updates_per_step=2, micro_batch=4, save_every=1,
-              snapshots=[1], snapshot_questions=2, methods=["rlvr", "l1"], probe_questions=8, router_questions=8, router_samples=2)
+              snapshots=[1], snapshot_questions=2, methods=["rlvr"], probe_questions=8, router_questions=8, router_samples=2)
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
@@ -39,7 +39,7 @@ def test_records_of_every_model(ran, monkeypatch):
     assert {m for m, *_ in records.cells} == {name for name, *_ in chains(records.cfg)}
     assert records.run["questions"] == how_many(records.cfg)
     assert (records.cfg.processes, records.cfg.device) == (2, "cpu")
-    assert len(records.train["l1-s1"]) == LITTLE["steps"]
+    assert len(records.train["rlvr-s1"]) == LITTLE["steps"]
     gpqa = pd.concat(f for (_, _, d), f in records.cells.items() if d == "gpqa")
     assert len(gpqa)
 

@@ -1,5 +1,5 @@
 "A run that is killed and taken up again is the run that was never killed."
-import os, random, shutil, signal, subprocess, sys, time
+import random, shutil, signal, time
 import pandas as pd
 import pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -9,21 +9,12 @@ from corea.data import load_questions
 from corea.generate import load_checkpoint
 from corea import trainer
 from corea.trainer import confidence_tokens, decoupled_advantages, grpo_config, grpo_rows, mark_whole, resume_point, train_grpo
-
-RUN = """
-import sys, torch
-torch.set_num_threads(1)
-from corea.core import load_profile
-from corea.trainer import train_grpo
-train_grpo(load_profile("smoke", save_every=1), "l1", 0, sys.argv[1], progress=False)
-"""
-
-def start(folder): return subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stderr=subprocess.DEVNULL)
+from training_jobs import ended, grpo, grpo_killed_at_the_end, start
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
-    assert start(folder).wait() == 0
+    assert ended(start(grpo, folder)) == 0
     return folder
 
 def same(a, b):
@@ -35,41 +26,32 @@ def test_killed_and_resumed_is_bit_identical(unbroken, tmp_path):
     "Kill after each checkpoint and at moments in between; the end result does not know."
     rng = random.Random(0)
     for after in (1, 2, 3):
-        p = start(tmp_path)
+        p = start(grpo, tmp_path)
         deadline = time.time() + 120
-        while p.poll() is None and time.time() < deadline:
+        while p.is_alive() and time.time() < deadline:
             if (tmp_path/f"checkpoint-{2*after}").exists(): break
             time.sleep(0.01)
         time.sleep(rng.random() * 0.3)
-        p.send_signal(signal.SIGKILL)
-        p.wait()
-    assert start(tmp_path).wait() == 0
+        p.kill(), p.join()
+    assert ended(start(grpo, tmp_path)) == 0
     same(unbroken, tmp_path)
 
 def test_killed_after_the_last_checkpoint(unbroken, tmp_path):
     "Nothing is left to train: the checkpoint becomes the final model, and no step is taken on top."
-    dies = """
-import os, signal, corea.trainer as t
-save = t.save_model
-t.save_model = lambda m, k, path: os.kill(os.getpid(), signal.SIGKILL) if path.name == "final" else save(m, k, path)
-"""
-    assert subprocess.run([sys.executable, "-c", dies + RUN, str(tmp_path)], stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    assert ended(start(grpo_killed_at_the_end, tmp_path)) == -signal.SIGKILL
     assert (tmp_path/"checkpoint-8"/"whole").exists() and not (tmp_path/"final").exists()
-    assert start(tmp_path).wait() == 0
+    assert ended(start(grpo, tmp_path)) == 0
     same(unbroken, tmp_path)
-
-ENGINE = RUN.replace("save_every=1", 'save_every=1, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16, share_prompts=True, sift=8')
 
 def test_rollouts_of_our_own_engine_survive_a_kill(tmp_path):
     "Its seeds come from the step: the resumed run draws what the unbroken one drew."
-    run = lambda folder: subprocess.Popen([sys.executable, "-c", ENGINE, str(folder)], stderr=subprocess.DEVNULL)
+    run = lambda folder: start(grpo, folder, rollouts_by="engine", lora=4, updates_per_step=1, micro_batch=16, share_prompts=True, sift=8)
     whole, broken = tmp_path/"whole", tmp_path/"broken"
-    assert run(whole).wait() == 0
+    assert ended(run(whole)) == 0
     p, deadline = run(broken), time.time() + 120
-    while p.poll() is None and time.time() < deadline and not (broken/"checkpoint-2").exists(): time.sleep(0.01)
-    p.send_signal(signal.SIGKILL)
-    p.wait()
-    assert run(broken).wait() == 0
+    while p.is_alive() and time.time() < deadline and not (broken/"checkpoint-2").exists(): time.sleep(0.01)
+    p.kill(), p.join()
+    assert ended(run(broken)) == 0
     same(whole, broken)
 
 def test_the_writer_is_the_policy_with_its_adapters_merged():

@@ -1,5 +1,5 @@
 "What 06b_warm cannot show by itself: fine-tuning survives a kill, examples and later questions have nothing in common."
-import os, re, signal, subprocess, sys, time
+import os, re, time
 from collections import Counter
 from decimal import Decimal
 import pytest
@@ -10,15 +10,19 @@ from corea.data import VALUES, load_questions
 from corea.overlap import matches
 from corea.zero_shot import stories
 from corea.lab.warm import ROUNDS, WarmStart, asked_later, calculations, warm_rows, equation_steps
+from training_jobs import ended, sft, start
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
-@pytest.fixture(scope="module", params=range(len(ROUNDS)))
-def rows(request): return warm_rows(ROUNDS[request.param])
+@pytest.fixture(scope="module")
+def rounds(): return [warm_rows(how) for how in ROUNDS]
+
+@pytest.fixture(params=range(len(ROUNDS)))
+def rows(request, rounds): return rounds[request.param]
 
 @have_data
-def test_no_example_is_nearly_among_the_questions_asked_later(rows):
-    how = WarmStart()
+def test_no_example_is_nearly_among_the_questions_asked_later(rounds):
+    how, rows = WarmStart(), sum(rounds, [])
     own = load_questions("arithmetic", "train")[-how.problems:] + load_questions("strategyqa", "calibration")[-how.strategy:]
     later = asked_later(but={q["id"] for q in own})
     rewarded = load_questions("arithmetic", "train", load_profile("real").n_train)
@@ -59,23 +63,11 @@ def test_equations_of_others_are_not_run(equation): assert equation_steps(equati
     ("a <<__import__('os')=3>>3", "3", ""), ("a <<1+2=3>> b <<x=3>>", "3", ""), ("<<1+1=2>>" * 4, "2", "")])
 def test_calculations(solution, gold, want): assert calculations(solution, gold) == want
 
-RUN = """
-import sys
-from corea.core import MODELS
-from corea.generate import load_checkpoint
-from corea.lab.warm import train_sft, reply_rows
-tokenizer = load_checkpoint(MODELS/"slm")[1]
-rows = reply_rows(tokenizer, [dict(question=f"Work out {k} (a) + 2.", reply=rf" (a) + 2 = {k+2} \\boxed{{{k+2}}} \\confidence{{0.5}}") for k in range(24)])
-train_sft(MODELS/"slm", rows, sys.argv[1], 1e-3, 2, 4, 0, save_every=2)
-"""
-
 def test_fine_tuning_survives_a_kill(tmp_path):
-    run = lambda folder: subprocess.Popen([sys.executable, "-c", RUN, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     whole, broken = tmp_path/"whole", tmp_path/"broken"
-    assert run(whole).wait() == 0
-    p, deadline = run(broken), time.time() + 120
-    while p.poll() is None and time.time() < deadline and not list(broken.glob("checkpoint-*")): time.sleep(0.01)
-    p.send_signal(signal.SIGKILL)
-    p.wait()
-    assert run(broken).wait() == 0
+    assert ended(start(sft, whole)) == 0
+    p, deadline = start(sft, broken), time.time() + 120
+    while p.is_alive() and time.time() < deadline and not list(broken.glob("checkpoint-*")): time.sleep(0.01)
+    p.kill(), p.join()
+    assert ended(start(sft, broken)) == 0
     assert (whole/"final"/"model.safetensors").read_bytes() == (broken/"final"/"model.safetensors").read_bytes()

@@ -17,7 +17,7 @@ from corea.generate import Completion, Sampling
 from corea.grading import grade_all
 from corea.lab.grid import chains, size, training
 from corea.lab.plan import plan
-from corea.published import ORDERED, RecordSet, committed, normal
+from corea.published import ORDERED, PUBLISHED, RecordSet, committed, normal
 from corea.recorded_engine import LOGS, RecordedAnswer, RecordedEngine, asked_as, pair_up, read_log, recorded_answers
 from corea.server import engine_for
 from corea.trainer import find_model
@@ -179,10 +179,10 @@ NAMES = ["arithmetic", *ARITHMETIC, "aqua", "gsm8k-answered", "commonsenseqa-ans
 def test_a_fresh_process_knows_them_whatever_it_imports_first(first):
     source = (f"import {first}\nfrom corea.data import find_dataset, public_text\n"
               "assert public_text('gpqa', 'a secret text').startswith('sha256:')\n"     # before anybody asked for the set
-              f"print(*(find_dataset(n).name for n in {[*NAMES, 'gsm8k', 'gpqa']}))\n"
+              f"print(*(find_dataset(n).name for n in {NAMES}), *(find_dataset(n).paper for n in {list(PUBLISHED)}))\n"
               f"import sys\nassert {first == 'corea.trainer' or first == 'corea.lab.experiments'} or 'sklearn' not in sys.modules")
     r = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
-    assert r.returncode == 0 and r.stdout.split() == [*NAMES, "gsm8k", "gpqa"], r.stderr
+    assert r.returncode == 0 and r.stdout.split() == [*NAMES, *(s.paper for s in PUBLISHED.values())], r.stderr
 
 def test_what_was_registered_by_hand_stays():
     source = ("from types import SimpleNamespace\nfrom corea import data\n"

@@ -259,14 +259,12 @@ def related(
     return r, abs(r) * len(x)**.5
 
 # %% ../../nbs/12_recorded.ipynb #87a4c1a7
-def cascade_of(
-    small, large,       # answers of one model each, as from a reader
-    score="confidence", # column of the small one's frame; low = deferred
-    price=None,         # (slm, llm) of one answer, in any unit; None: the records' own
-    by_place=False,     # without ids in common: trust the order even if nothing speaks for it
-    drop_unpaired=False # leave out answers of one model to questions that the other did not answer
-) -> pd.DataFrame: # dataset, question_id, and `CURVE`; `CoreaError` if the rows do not belong together
-    "Two recorded models as a cascade."
+KEYS = ["dataset", "question_id"]
+
+def check_pair(
+    small, large, score, price # as in `cascade_of`
+) -> str: # what the two are called in messages; `CoreaError` if no cascade can be made of them
+    "One model each, a score, and prices."
     for f, who in ((small, "small"), (large, "large")):
         if f.model.nunique() != 1:
             raise CoreaError(f"the {who} model of cascade_of is {f.model.nunique()} models: give "
@@ -280,19 +278,22 @@ def cascade_of(
     if price is None and (small.price.isna().any() or large.price.isna().any()):
         raise CoreaError(f"{names}: no prices in the records: give price=(slm, llm), what one "
                          "answer of each costs")
-    keys, (c0, c1) = ["dataset", "question_id"], price or (small.price.to_numpy(), large.price.to_numpy())
-    left = small[keys].assign(score=small[score], slm_correct=small.correct,
-                              slm_cost=c0).reset_index(drop=True)
-    right = large[keys].assign(llm_correct=large.correct, llm_cost=c1).reset_index(drop=True)
-    f = left.dropna(subset=keys).merge(right, on=keys)
-    if f.duplicated(keys).any():
-        raise CoreaError(f"{names}: several answers to {f[f.duplicated(keys)].question_id.iloc[0]!r}: "
+    return names
+
+# %% ../../nbs/12_recorded.ipynb #87a4c1a8
+def paired_by_id(
+    left, right, names, # rows of the small and of the large model; what they are called
+    drop_unpaired       # as in `cascade_of`
+) -> pd.DataFrame: # both side by side, empty without ids in common; `CoreaError` if ids do not fit
+    "Answers to the same question, by data set and question id."
+    f = left.dropna(subset=KEYS).merge(right, on=KEYS)
+    if f.duplicated(KEYS).any():
+        raise CoreaError(f"{names}: several answers to {f[f.duplicated(KEYS)].question_id.iloc[0]!r}: "
                          "keep one of each model")
-    if not len(f) and len(common := {*left.question_id}
-                          & {*right.question_id} - {None}) and {*left.dataset} != {*right.dataset}:
+    common, sets = ({*left.question_id} & {*right.question_id}) - {None}, ({*left.dataset}, {*right.dataset})
+    if not len(f) and common and sets[0] != sets[1]:
         raise CoreaError(f"{names} share {len(common):,} question ids, but their sets are called "
-                         f"{', '.join(sorted(map(repr, {*left.dataset})))} and "
-                         f"{', '.join(sorted(map(repr, {*right.dataset})))}: name them alike")
+                         f"{' and '.join(', '.join(sorted(map(repr, s))) for s in sets)}: name them alike")
     if len(f) and len(f) < max(len(left), len(right)) and not drop_unpaired:
         paired = {*zip(f.dataset, f.question_id)}
         lone = next(k for side in (left, right) for k in zip(side.dataset, side.question_id)
@@ -301,15 +302,38 @@ def cascade_of(
                          f"{len(right):,} answers have no partner, such as "
                          f"{' '.join(map(str, lone)).strip()!r}: answer them too, or "
                          "drop_unpaired=True leaves them out")
-    if not len(f):
-        if len(left) != len(right) or (left.dataset != right.dataset).any():
-            raise CoreaError(f"{names} share no question ids, nor are they {len(left):,} and {len(right):,} "
-                             "rows of the same sets: they do not belong together")
-        r, errors = related(left.slm_correct, right.llm_correct)
-        if errors < 3 and not by_place:
-            raise CoreaError(f"{names} share no question ids, and their correctness is uncorrelated "
-                             f"({r:+.3f} over {len(left):,} rows): most likely"
-                             " not in the same order; by_place=True pairs them all the same")
-        f = left.join(right[["llm_correct", "llm_cost"]])
-        f["question_id"] = f.dataset + [f"-{i:05}" for i in range(len(f))]
-    return f[keys + CURVE]
+    return f
+
+def paired_by_order(
+    left, right, names, # as in `paired_by_id`
+    by_place            # as in `cascade_of`
+) -> pd.DataFrame: # both side by side; `CoreaError` if nothing says that they belong together
+    "Answers in the same place, if the models find the same places hard."
+    if len(left) != len(right) or (left.dataset != right.dataset).any():
+        raise CoreaError(f"{names} share no question ids, nor are they {len(left):,} and {len(right):,} "
+                         "rows of the same sets: they do not belong together")
+    r, errors = related(left.slm_correct, right.llm_correct)
+    if errors < 3 and not by_place:
+        raise CoreaError(f"{names} share no question ids, and their correctness is uncorrelated "
+                         f"({r:+.3f} over {len(left):,} rows): most likely"
+                         " not in the same order; by_place=True pairs them all the same")
+    f = left.join(right[["llm_correct", "llm_cost"]])
+    return f.assign(question_id=f.dataset + [f"-{i:05}" for i in range(len(f))])
+
+# %% ../../nbs/12_recorded.ipynb #87a4c1a9
+def cascade_of(
+    small, large,       # answers of one model each, as from a reader
+    score="confidence", # column of the small one's frame; low = deferred
+    price=None,         # (slm, llm) of one answer, in any unit; None: the records' own
+    by_place=False,     # without ids in common: trust the order even if nothing speaks for it
+    drop_unpaired=False # leave out answers of one model to questions that the other did not answer
+) -> pd.DataFrame: # dataset, question_id, and `CURVE`; `CoreaError` if the rows do not belong together
+    "Two recorded models as a cascade."
+    names = check_pair(small, large, score, price)
+    slm_cost, llm_cost = price or (small.price.to_numpy(), large.price.to_numpy())
+    left = small[KEYS].assign(score=small[score], slm_correct=small.correct,
+                              slm_cost=slm_cost).reset_index(drop=True)
+    right = large[KEYS].assign(llm_correct=large.correct, llm_cost=llm_cost).reset_index(drop=True)
+    f = paired_by_id(left, right, names, drop_unpaired)
+    if not len(f): f = paired_by_order(left, right, names, by_place)
+    return f[KEYS + CURVE]

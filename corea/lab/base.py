@@ -294,30 +294,39 @@ def _warm(recipe, model, tokenizer, known, cover=True, share=1):
             recipe.cover_steps, recipe.cover_lr, confidence_weight=recipe.confidence_weight)
     return model, tokenizer
 
+# %% ../../nbs/06a_base.ipynb #bee14b89
+def _raw_slm(recipe, work, name, size):
+    "A small model before it states confidences: taught, then trained by reinforcement learning."
+    def young(): return _pretrain(recipe, size, recipe.slm_steps, recipe.slm_lr, recipe.slm_diet)
+    def grown(): return _finish(recipe, "slm", *_stage(work, f"{name}-young", young))
+    def raw():
+        _stage(work, f"{name}-grown", grown)        # where reinforcement learning begins
+        return _grpo(recipe, name, work)
+    return _stage(work, f"{name}-raw", raw)
+
+def _raw_llm(recipe, work):
+    "The large model before it states confidences."
+    def young(): return _pretrain(recipe, recipe.llm, recipe.llm_steps, recipe.llm_lr)
+    def raw(): return _finish(recipe, "llm", *_stage(work, "llm-young", young))
+    return _stage(work, "llm-raw", raw)
+
 # %% ../../nbs/06a_base.ipynb #bee14b8a
 def make_base(
     recipe=Recipe(), # `Recipe`
-    out=MODELS,      # where slm, slm-control, llm and manifest.json go
+    out=None,        # where slm, slm-control, llm and manifest.json go; None: where corea has its models
     work=None        # folder of the stages; artifacts/base by default
 ) -> dict: # the manifest
     "Train the base models from nothing."
     import hashlib, torch
     torch.set_num_threads(1)
     revisions = {d: x.revision for d, x in DATASETS.items()}
-    out, work = Path(out), Path(work or ARTIFACTS/"base"/digest([asdict(recipe), revisions]))
+    out, work = Path(out or MODELS), Path(work or ARTIFACTS/"base"/digest([asdict(recipe), revisions]))
     families, home = list(DATASETS), [load_profile("laptop").train_set]
-    young = lambda name, size: _stage(work, f"{name}-young",
-                                      lambda: _pretrain(recipe, size, recipe.slm_steps, recipe.slm_lr,
-                                                        recipe.slm_diet))
-    grown = lambda *a: _stage(work, f"{a[0]}-grown", lambda: _finish(recipe, "slm", *young(*a)))
-    raw = lambda *a: _stage(work, f"{a[0]}-raw", lambda: (grown(*a), _grpo(recipe, a[0], work))[1])
     small = {"slm": recipe.slm, **{f"slm-{size}": size for size in recipe.more}}
-    for name, size in small.items(): _stage(work, name, lambda: _warm(recipe, *raw(name, size), families))
-    _stage(work, "slm-control", lambda: _warm(recipe, *raw("slm", recipe.slm), home))
-    llm_young = lambda: _stage(work, "llm-young", lambda: _pretrain(recipe, recipe.llm, recipe.llm_steps,
-                                                                    recipe.llm_lr))
-    llm_raw = lambda: _stage(work, "llm-raw", lambda: _finish(recipe, "llm", *llm_young()))
-    _stage(work, "llm-warm", lambda: _warm(recipe, *llm_raw(), families, cover=False, share=3))
+    for name, size in small.items():
+        _stage(work, name, lambda: _warm(recipe, *_raw_slm(recipe, work, name, size), families))
+    _stage(work, "slm-control", lambda: _warm(recipe, *_raw_slm(recipe, work, "slm", recipe.slm), home))
+    _stage(work, "llm-warm", lambda: _warm(recipe, *_raw_llm(recipe, work), families, cover=False, share=3))
     _stage(work, "llm", lambda: _grpo(recipe, "llm", work))
     manifest = dict(command="make base", recipe=asdict(recipe), data=revisions, models={})
     for name in (*small, "slm-control", "llm"):
@@ -331,6 +340,7 @@ def make_base(
     return manifest
 
 # %% ../../nbs/06a_base.ipynb #7e57b484
-TINY = Recipe(slm="tiny", llm="tiny", more=(), slm_steps=300, slm_finish_steps=6, llm_steps=300,
-              llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3, cover_questions=12,
-              cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1, slm_grpo_steps=1)
+TINY = Recipe(slm="tiny", llm="tiny", more=(), pretrain_batch=8, slm_steps=150, slm_finish_steps=6,
+              llm_steps=150, llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3,
+              cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
+              slm_grpo_steps=1)

@@ -100,7 +100,7 @@ def do(
         return
     if args.command == "base":
         from corea.lab.base import make_base
-        make_base(**({"out": args.out} if args.out else {}))
+        make_base(out=args.out)
         return
     changes = dict(map(setting, args.set))
     # `auto` says what it chose

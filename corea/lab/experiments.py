@@ -67,6 +67,43 @@ def judge(
     for r, right in zip(rows, grade_all(pairs)): r["correct"] = right
 
 # %% ../../nbs/09_experiments.ipynb #ea846f09
+def kept_answers(
+    paths,  # of the shard and of its unfinished part, which may be absent
+    run_id, # of the records
+    shas    # question id -> digest of its prompt
+) -> list: # records, one for each question and sample
+    "Answers on disk that were given to the same prompts."
+    rows = [r for path in paths if path.exists() for r in read_records(path)
+            if r["run_id"] == run_id and shas.get(r["question_id"]) == r["prompt_sha"]]
+    return list({(r["question_id"], r["sample"]): r for r in rows}.values())
+
+def new_answers(
+    engine, questions, # as in `ask`
+    done,              # (question id, sample) of those there are
+    **how              # as in `Engine.generate`
+): # an iterator: (question, `Completion`)
+    "Completions that are not there yet."
+    place = {q["id"]: k for k, q in enumerate(questions)}
+    texts, begun = [q["question"] for q in questions], [(place[i], s) for i, s in done]
+    for c in engine.generate(texts, done=begun, **how):
+        # a batch that was kept in part is made again whole
+        if (questions[c.index]["id"], c.sample) not in done: yield questions[c.index], c
+
+def unread_record(
+    engine, q, c, # that answered; the question; its `Completion`
+    **rest        # run_id, model, prompt_sha and seed of the `Record`
+) -> dict: # a `Record`, without what `judge` adds
+    "What is known of an answer before it is read."
+    return dataclasses.asdict(Record(
+        dataset=q["dataset"], domain=q["domain"], question_id=q["id"], sample=c.sample, completion=c.text,
+        answer=None, confidence=None, correct=False, parse_status="", prompt_tokens=c.prompt_tokens,
+        completion_tokens=c.completion_tokens,
+        mean_logprob=float(np.mean(c.logprobs)) if c.logprobs else math.nan,
+        finish_reason=c.finish_reason, engine=engine.name,
+        avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
+        expected_confidence=expected_confidence(c.confidence_logprobs), **rest))
+
+# %% ../../nbs/09_experiments.ipynb #ea846f10
 def ask(
     engine,    # as from `corea.generate`, or a `LazyEngine`
     model,     # the model's name in the records
@@ -79,36 +116,22 @@ def ask(
     "One model's answers to some questions: those there are kept, and read anew if the reading has changed."
     path, sampling = Path(path), Sampling(temperature=temperature, max_tokens=max_tokens)
     run_id = digest([model, split, [q["id"] for q in questions], dataclasses.asdict(sampling), samples])
-    seed, known, part = (int(run_id, 16) % 2**31, {q["id"]: q for q in questions},
-                         path.with_name(f".{path.name}.part"))
+    part, seed = path.with_name(f".{path.name}.part"), int(run_id, 16) % 2**31
+    known = {q["id"]: q for q in questions}
     shas = {i: digest(prompt(q["question"])) for i, q in known.items()}
-    rows = [r for p in (path, part) if p.exists() for r in read_records(p) if r["run_id"] == run_id
-            and shas.get(r["question_id"]) == r["prompt_sha"]]
-    rows = list({(r["question_id"], r["sample"]): r for r in rows}.values())
-    if path.exists() and len(rows) == samples * len(questions):
+    rows, wanted, told = kept_answers((path, part), run_id, shas), samples * len(questions), 0
+    if path.exists() and len(rows) == wanted:
         if any(r.get("reading") != reading() for r in rows):
             judge(rows, known)
             write_records(path, rows)
         tick(len(rows))
         return rows
     write_records(part, rows)       # without a line that was torn
-    done, told, place = ({(r["question_id"], r["sample"]) for r in rows}, 0,
-                         {i: k for k, i in enumerate(known)})
-    if len(done) < samples * len(questions):
-        for c in engine.generate([q["question"] for q in questions], sampling, n=samples, seed=seed,
-                                 done=[(place[i], s) for i, s in done]):
-            q = questions[c.index]
-            # a batch that was kept in part is made again whole
-            if (q["id"], c.sample) in done: continue
-            rows.append(dataclasses.asdict(Record(
-                run_id=run_id, dataset=q["dataset"], domain=q["domain"], question_id=q["id"], sample=c.sample,
-                model=model, prompt_sha=shas[q["id"]], completion=c.text, answer=None, confidence=None,
-                correct=False, parse_status="", prompt_tokens=c.prompt_tokens,
-                completion_tokens=c.completion_tokens,
-                mean_logprob=float(np.mean(c.logprobs)) if c.logprobs else math.nan,
-                finish_reason=c.finish_reason, seed=seed, engine=engine.name,
-                avg_prob=average_probability(c.logprobs), **reply_logprobs(engine, c),
-                expected_confidence=expected_confidence(c.confidence_logprobs))))
+    if len(rows) < wanted:
+        done = {(r["question_id"], r["sample"]) for r in rows}
+        for q, c in new_answers(engine, questions, done, sampling=sampling, n=samples, seed=seed):
+            rows.append(unread_record(engine, q, c, run_id=run_id, model=model, seed=seed,
+                                      prompt_sha=shas[q["id"]]))
             append_records(part, rows[-1:])
             if len(rows) - told >= engine.batch_size:
                 tick(len(rows) - told)
@@ -336,8 +359,8 @@ def run_chain(
         own = config_for(cfg, name)
         send = Progress(root/"progress"/name, own.questions_per_step * own.rollouts
                         * weight(name, "rollouts"))
-        lesson, tick, answers = (training(cfg, name, method), lambda n: send(n * weight(name)),
-                                 root/"answers"/name)
+        tick = lambda n: send(n * weight(name))
+        lesson, answers = training(cfg, name, method), root/"answers"/name
         if lesson and lesson[1] == CEILING:
             with clock("train"):
                 path = teach_ceiling(own, lesson[0], name, seed, answers, root/"train"/name, tick)
@@ -346,7 +369,6 @@ def run_chain(
             with clock("train"):
                 path = train_grpo(own, reward, seed, root/"train"/name, model=start, progress=send)
         else: path = find_model(own.slm, weights=not (name == "llm" and cfg.llm_server))
-        tick, answers = lambda n: send(n * weight(name)), root/"answers"/name
         # one unit for both models
         counts = dict(tokenizer=find_model(cfg.slm, weights=False)) if is_recorded(path) else {}
         with closing(LazyEngine(own, str(path), llm=name == "llm", **counts)) as engine:
@@ -529,6 +551,56 @@ def found_anywhere(
     return dataclasses.replace(cfg, datasets=tuple(map(whole, cfg.datasets)), train_set=whole(cfg.train_set))
 
 # %% ../../nbs/09_experiments.ipynb #88131d45
+def copy_chain(
+    name,        # of a chain
+    folder, kept # where its records lie; where they are wanted
+) -> None:
+    "Take the records of a chain over from another run."
+    for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"texts_{name}.csv.gz", f"train_{name}.csv"):
+        if (folder/file).exists(): write_atomic(kept/file, (folder/file).read_bytes())
+
+def run_chains(
+    cfg, root, # configuration, folder of the run
+    todo,      # chains, as from `chains`
+    gather,    # called with the name of each that ends well
+    bar,       # moves with what they do
+    cluster    # as in `pool`
+) -> dict: # name -> error, of those that failed
+    "Run chains side by side, and watch what they have done."
+    failed, over = {}, threading.Event()
+    shutil.rmtree(root/"progress", ignore_errors=True)
+    watching = threading.Thread(target=watch, args=(bar, root/"progress", over), daemon=True)
+    watching.start()
+    try:
+        with timed(root/"seconds.json", "run"), pool(cfg, cluster) as workers:
+            futures = {workers.submit(run_chain, found_anywhere(cfg), root, *c): c[0] for c in todo}
+            for f in as_completed(futures):
+                if error := f.exception(): failed[futures[f]] = error
+                else: gather(futures[f])
+    finally:
+        over.set()
+        watching.join()
+    return failed
+
+# %% ../../nbs/09_experiments.ipynb #88131d47
+def run_info(
+    cfg, root, # configuration, folder of the run
+    had, done  # what `chains.json` tells of the chains that another run made, and of all
+) -> dict: # of run.json
+    "What a whole run says of itself; where it ran and for how long is settled when it is first whole."
+    if not (root/"run.json").exists():
+        before = sum(s for told in had for s in told["seconds"].values()) / cfg.workers
+        seconds = round(json.loads((root/"seconds.json").read_text())["run"] + before)
+        stages = total_seconds(told["seconds"] for told in done)
+        write_atomic(root/"run.json",
+                     json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
+    ran = json.loads((root/"run.json").read_text())
+    questions = {split: {set_name(d): n for d, n in sets.items()} for split, sets in how_many(cfg).items()}
+    return dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"],
+                stages=ran["stages"], run=root.name, data=revisions(cfg.datasets), questions=questions,
+                provenance=ran["provenance"])
+
+# %% ../../nbs/09_experiments.ipynb #88131d46
 def run(
     cfg,           # `corea.core.Config`
     out=None,      # folder for the records; paper_figures/<profile>/records by default
@@ -543,11 +615,10 @@ def run(
     if not cluster: fit(cfg, cards())
     # another's whole records stay until these are whole
     kept = out if settled(out) in (None, root.name) else root/"records"
-    questions = how_many(cfg)
-    for split, sets in questions.items():
+    for split, sets in how_many(cfg).items():
         for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
     prepare(cfg)
-    had, failed, over = reusable(cfg, reuse), {}, threading.Event()
+    had = reusable(cfg, reuse)
     # what is gathered stays listed while it is gathered again
     done = {name: told for name, (_, told) in reusable(cfg, [kept]).items()}
     todo = [c for c in chains(cfg) if c[0] not in had]
@@ -557,47 +628,20 @@ def run(
     def note(name, told):
         done[name] = told
         write_atomic(kept/"chains.json", json.dumps(done, indent=1) + "\n")
+    def gather(name):
+        collect(cfg, root, name, kept)
+        note(name, dict(key=identity(cfg, name),
+                        seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
+        bar.set_postfix_str(f"{name} done")
     with locked(root/"locks"/"run"):
         for name, (folder, told) in had.items():
-            for file in (f"{name}.csv.gz", f"steps_{name}.csv.gz", f"texts_{name}.csv.gz",
-                         f"train_{name}.csv"):
-                if (folder/file).exists(): write_atomic(kept/file, (folder/file).read_bytes())
+            copy_chain(name, folder, kept)
             note(name, told)
-        shutil.rmtree(root/"progress", ignore_errors=True)
-        watching = threading.Thread(target=watch, args=(bar, root/"progress", over), daemon=True)
-        watching.start()
-        try:
-            with timed(root/"seconds.json", "run"), pool(cfg, cluster) as workers:
-                futures = {workers.submit(run_chain, found_anywhere(cfg), root, *c): c[0] for c in todo}
-                for f in as_completed(futures):
-                    name = futures[f]
-                    if error := f.exception():
-                        failed[name] = error
-                        continue
-                    collect(cfg, root, name, kept)
-                    note(name, dict(key=identity(cfg, name),
-                                    seconds=json.loads((root/"seconds"/f"{name}.json").read_text())))
-                    bar.set_postfix_str(f"{name} done")
-        finally:
-            over.set()
-            watching.join()
-        if failed:
+        if failed := run_chains(cfg, root, todo, gather, bar, cluster):
             name, error = next(iter(failed.items()))
             raise CoreaError(f"{len(failed)} of {len(todo)} chains failed, first {name}: {error}. "
                              "The rest is done and kept; run again to go on") from error
-        # where it ran and for how long is settled when it is first whole
-        if not (root/"run.json").exists():
-            before = sum(s for _, told in had.values() for s in told["seconds"].values()) / cfg.workers
-            seconds = round(json.loads((root/"seconds.json").read_text())["run"] + before)
-            stages = total_seconds(told["seconds"] for told in done.values())
-            write_atomic(root/"run.json",
-                         json.dumps(dict(seconds=seconds, stages=stages, provenance=provenance())))
-        ran = json.loads((root/"run.json").read_text())
-        info = dict(profile=cfg.profile, config=dataclasses.asdict(cfg), seconds=ran["seconds"],
-                    stages=ran["stages"], run=root.name,
-                    data=revisions(cfg.datasets),
-                    questions={split: {set_name(d): n for d, n in sets.items()}
-                               for split, sets in questions.items()}, provenance=ran["provenance"])
+        info = run_info(cfg, root, [told for _, told in had.values()], done.values())
         write_atomic(kept/"run.json", json.dumps(info, indent=1) + "\n")
         if kept != out: take_place(kept, out)
     return out

@@ -197,6 +197,8 @@ def over_steps(
                          for seed, by in snapshots(st, method).items()}).sort_index()
 
 # %% ../../nbs/09e_figures.ipynb #6c5d1a3f
+SHOWN_OVER_STEPS = ("rlvr", "brier", "l1")
+
 def reliability_bars(
     ax, answers, source, color # axes, answers, column with the confidence, colour
 ) -> None: # drawn on the axes
@@ -223,6 +225,51 @@ def curves(
     if f.shape[1] > 1: ax.fill_between(f.index, f.min(axis=1), f.max(axis=1), color=color, alpha=.15, lw=0)
 
 # %% ../../nbs/09e_figures.ipynb #2407114b
+def draw_rewards(
+    part, st # a row of the figure; a `Study`
+) -> None:
+    "How each part of the reward grew in training."
+    for ax, reward in zip(part.subplots(1, 3), ("correctness", "format", "confidence")):
+        for m in [m for m in SHOWN_OVER_STEPS if st.records.seeds(m)]:
+            logs = {s: st.records.train[name].set_index("step")[f"reward_{reward}"]
+                    for s, name in st.records.seeds(m) if name in st.records.train}
+            logs = {s: x.rolling(5, 1).mean() for s, x in logs.items() if x.notna().any()}
+            if logs: curves(ax, logs, METHODS[m][1], METHODS[m][0])
+        ax.set(xlabel="step", ylabel=f"{reward} reward")
+
+def draw_signals(
+    part, st # as in `draw_rewards`
+) -> None:
+    "How well the model answered, and how well it knew."
+    labels = dict(pass1="Pass@1", ece="ECE", auroc="AUROC", output_ratio="states a confidence")
+    for ax, (metric, label) in zip(part.subplots(1, 4), labels.items()):
+        for m in [m for m in SHOWN_OVER_STEPS if snapshots(st, m)]:
+            f = over_steps(st, m, metric)
+            curves(ax, f, METHODS[m][1], METHODS[m][0])
+            ax.plot(f.index, f.mean(axis=1), "o", ms=3.5, color=METHODS[m][1])
+        ax.set(xlabel="step", ylabel=label)
+        ax.locator_params(axis="y", nbins=5)
+        if metric == "output_ratio": ax.set_ylim(min(.95, ax.get_ylim()[0]), 1.003)
+
+# %% ../../nbs/09e_figures.ipynb #2407114d
+def draw_reliability(
+    part, st # as in `draw_rewards`
+) -> None:
+    "How reliable the stated confidence was, step by step."
+    by = snapshots(st, "l1")
+    steps = sorted(next(iter(by.values()), []))
+    if not steps:
+        part.text(.5, .5, "not run: no answers from the course of training", ha="center", va="center")
+    for ax, step in zip(np.atleast_1d(part.subplots(1, max(len(steps), 1), sharey=True)), steps):
+        models = list(by.values())[:1 if step == 0 else None] # step 0 is one model, not one per seed
+        answers = pd.concat([f[step] for f in models])
+        reliability_bars(ax, answers, "confidence", METHODS["l1"][1])
+        ax.set_title(f"step {step}", fontsize=8.5)
+        ax.set_xlabel("stated confidence")
+    part.axes[0].set_ylabel("share right")
+    if not steps: part.axes[0].set_axis_off()
+
+# %% ../../nbs/09e_figures.ipynb #2407114c
 @drawn
 def figure_3(
     st # a `Study`
@@ -231,43 +278,17 @@ def figure_3(
     from matplotlib.figure import Figure
     fig = Figure(figsize=(10, 9), layout="constrained")
     top, middle, bottom = fig.subfigures(3, 1, height_ratios=[1, 1, 1.05])
-    methods = [m for m in ("rlvr", "brier", "l1") if snapshots(st, m)]
-    for ax, part in zip(top.subplots(1, 3), ("correctness", "format", "confidence")):
-        for m in [m for m in ("rlvr", "brier", "l1") if st.records.seeds(m)]:
-            logs = {s: st.records.train[name].set_index("step")[f"reward_{part}"]
-                    for s, name in st.records.seeds(m) if name in st.records.train}
-            logs = {s: x.rolling(5, 1).mean() for s, x in logs.items() if x.notna().any()}
-            if logs: curves(ax, logs, METHODS[m][1], METHODS[m][0])
-        ax.set(xlabel="step", ylabel=f"{part} reward")
-    for ax, (metric, label) in zip(middle.subplots(1, 4),
-                                   (("pass1", "Pass@1"), ("ece", "ECE"), ("auroc", "AUROC"),
-                                    ("output_ratio", "states a confidence"))):
-        for m in methods:
-            f = over_steps(st, m, metric)
-            curves(ax, f, METHODS[m][1], METHODS[m][0])
-            ax.plot(f.index, f.mean(axis=1), "o", ms=3.5, color=METHODS[m][1])
-        ax.set(xlabel="step", ylabel=label)
-        ax.locator_params(axis="y", nbins=5)
-        if metric == "output_ratio": ax.set_ylim(min(.95, ax.get_ylim()[0]), 1.003)
-    by = snapshots(st, "l1")
-    shown = sorted(next(iter(by.values()), []))
-    if not shown:
-        bottom.text(.5, .5, "not run: no answers from the course of training", ha="center", va="center")
-    for ax, step in zip(np.atleast_1d(bottom.subplots(1, max(len(shown), 1), sharey=True)), shown):
-        models = list(by.values())[:1 if step == 0 else None] # step 0 is one model, not one per seed
-        answers = pd.concat([f[step] for f in models])
-        reliability_bars(ax, answers, "confidence", METHODS["l1"][1])
-        ax.set_title(f"step {step}", fontsize=8.5)
-        ax.set_xlabel("stated confidence")
-    bottom.axes[0].set_ylabel("share right")
-    if not shown: bottom.axes[0].set_axis_off()
-    for sub, title in ((top, "(a) rewards on training questions: running mean of 5 steps, band "
-                        "= range over seeds"),
-                       (middle, "(b) on in-domain test questions: mean and range over seeds"),
-                       (bottom, "(c) reliability of L1-SLM over training: number of answers on each bar, "
-                        "all seeds together")):
-        sub.suptitle(title, x=.01, ha="left", fontsize=9.5, fontweight="bold")
-    lines = (middle if methods else top).axes[0].get_legend_handles_labels()
+    draw_rewards(top, st)
+    draw_signals(middle, st)
+    draw_reliability(bottom, st)
+    for part, title in ((top, "(a) rewards on training questions: running mean of 5 steps, band "
+                         "= range over seeds"),
+                        (middle, "(b) on in-domain test questions: mean and range over seeds"),
+                        (bottom, "(c) reliability of L1-SLM over training: number of answers on each bar, "
+                         "all seeds together")):
+        part.suptitle(title, x=.01, ha="left", fontsize=9.5, fontweight="bold")
+    asked = any(snapshots(st, m) for m in SHOWN_OVER_STEPS)
+    lines = (middle if asked else top).axes[0].get_legend_handles_labels()
     if lines[0]: top.legend(*lines, loc="upper right", ncols=3)
     return fig
 

@@ -120,6 +120,16 @@ def shape(
 # GB that the libraries hold before there is any model (measured on CPU; CUDA's context and kernels)
 RUNTIME = {"cpu": 0.6, "cuda": 1.5}
 
+def kept_of_a_token(
+    cfg, s # `corea.core.Config`; a `Shape`
+) -> float: # numbers
+    "What training keeps of one token until the backward pass."
+    # values that one layer keeps for a token (measured on CPU)
+    layer = 20 * s.hidden + 4.5 * s.feed_forward
+    checkpointed = cfg.device == "cuda" and not cfg.share_prompts
+    return s.layers * s.hidden + layer if checkpointed else s.layers * layer
+
+# %% ../../nbs/08g_plan.ipynb #c0de0020
 def memory(
     cfg,         # `corea.core.Config` of the training
     prompt=256,  # tokens
@@ -131,10 +141,6 @@ def memory(
     length, width = prompt + cfg.max_completion, 2 if cuda else 4
     shards = cfg.processes if cfg.sharding != "none" else 1
     trained = cfg.lora * s.linear if cfg.lora else s.parameters
-    # values that one layer keeps for a token (measured on CPU)
-    inner = 20 * s.hidden + 4.5 * s.feed_forward
-    # the first: checkpointed
-    kept = s.layers * s.hidden + inner if cuda and not cfg.share_prompts else s.layers * inner
     grown = cfg.questions_per_step * cfg.rollouts // cfg.processes      # completions written together
     # under adapters the model itself stays in 16 bits
     frozen = s.parameters if cfg.lora and cuda else 0
@@ -144,7 +150,7 @@ def memory(
         weights=(4 * (s.parameters - frozen) + 2 * frozen) / shards + cast,
         reference=4 * s.parameters / shards if cfg.kl and not cfg.lora else 0,
         gradients=4 * trained / shards, optimizer=8 * trained / shards,
-        activations=rows * length * kept * width,
+        activations=rows * length * kept_of_a_token(cfg, s) * width,
         # scores, their softmax, the entropy and its gradient
         logits=rows * cfg.max_completion * s.vocab * 9 * width,
         kv_cache=grown * length * s.kv * s.layers * width if cfg.rollouts_by == "transformers" else 0)
@@ -157,6 +163,7 @@ def memory(
     parts["total"] = parts[["weights", "reference", "gradients", "optimizer", "vllm", "runtime"]].sum() + peak
     return parts
 
+# %% ../../nbs/08g_plan.ipynb #08a00021
 def trainings(
     cfg # `corea.core.Config`
 ) -> dict: # "slm", perhaps "llm", variants -> the configuration of its training

@@ -301,79 +301,122 @@ def usage(
         "print(answer.answer, answer.confidence, answer.who, answer.cost)"])
 
 # %% ../../nbs/09g_publish.ipynb #b70a0027
-def model_card(
-    st, name, # a `Study`, the name of a small model in the records
-    repo,     # the model's repository; that of the records is named after it
-    kind="transformers" # what loads it: transformers, or peft if it is an adapter
-): # a `huggingface_hub.ModelCard`
-    "The card of a model."
-    from huggingface_hub import EvalResult, ModelCard, ModelCardData
-    cfg, f, (s, seed) = st.cfg, scores(st, name), standing(st, name)
-    base, hub, licence = base_of(cfg, name)
-    p = st.records.run.get("provenance", {})
-    def result(r):
+def on_the_hub(
+    name # of a data set, as a configuration gives it
+) -> str | None: # its repository there; None if it has none
+    "Where the hub has a data set."
+    where = getattr(find_dataset(name), "hub", "")
+    return where if where and "://" not in where else None
+
+def eval_results(
+    scored # as from `scores`
+) -> list: # a `huggingface_hub.EvalResult` for each set and score of the model's own answers
+    "Scores as the hub reads them."
+    from huggingface_hub import EvalResult
+    found, wanted = [], scored.metric.isin(list(ALONE)) & (scored.dataset != "") & scored.value.notna()
+    for r in scored[wanted].itertuples():
         d = find_dataset(r.dataset)
-        hub = getattr(d, "hub", "")
-        return EvalResult(
-            task_type="text-generation", dataset_type=hub if hub and "://" not in hub else d.name,
+        found.append(EvalResult(
+            task_type="text-generation", dataset_type=on_the_hub(r.dataset) or d.name,
             dataset_name=d.name, dataset_split="test", dataset_revision=d.revision,
             metric_type=dict(slm_pass1="accuracy").get(r.metric, r.metric), metric_value=round(r.value, 4),
-            metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} to {r.ci_high:.3f}")
-    wanted = f[f.metric.isin(list(ALONE)) & (f.dataset != "") & f.value.notna()]
-    source = getattr(find_dataset(cfg.train_set), "hub", "")
-    data = ModelCardData(
+            metric_name=f"{ALONE[r.metric].split(',')[0]}, 95 % interval {r.ci_low:.3f} to {r.ci_high:.3f}"))
+    return found
+
+def card_head(
+    cfg, name, # configuration, the name of a small model in the records
+    scored,    # as from `scores`
+    kind       # what loads the model
+): # a `huggingface_hub.ModelCardData`
+    "What the hub reads."
+    from huggingface_hub import ModelCardData
+    _, hub, licence = base_of(cfg, name)
+    return ModelCardData(
         language="en", license=licence, library_name=kind, pipeline_tag="text-generation", base_model=hub,
-        datasets=source if source and "://" not in source else None,
-        tags=["corea", "grpo", "confidence", "calibration"], model_name=f"corea {name}",
-        eval_results=[result(r) for r in wanted.itertuples()])
-    taught = (f"`{base}`, trained for {cfg.steps} steps of GRPO with the reward "
-              f"`{s.method if s.method != 'control' else 'l1'}`, seed "
-              f"{st.records.seeds(s.method)[seed][0]}" if name != "base"
-              else f"`{base}`, from which the trained ones start")
-    made = ", ".join(f"{k} {v}" for k, v in p.get("packages", {}).items())
-    tau = f.value[(f.place == (home_set(cfg) or cfg.datasets[0])) & (f.metric == "tau")].item()
-    return ModelCard(f"""---
-{data.to_yaml()}
+        datasets=on_the_hub(cfg.train_set), tags=["corea", "grpo", "confidence", "calibration"],
+        model_name=f"corea {name}", eval_results=eval_results(scored))
+
+# %% ../../nbs/09g_publish.ipynb #c0de0031
+def how_taught(
+    st, name # a `Study`, the name of a small model in the records
+) -> str: # goes on after "A small language model ...: "
+    "How a model came about."
+    base, (system, place) = base_of(st.cfg, name)[0], standing(st, name)
+    if name == "base": return f"`{base}`, from which the trained ones start"
+    reward = "l1" if system.method == "control" else system.method
+    return (f"`{base}`, trained for {st.cfg.steps} steps of GRPO with the reward `{reward}`, seed "
+            f"{st.records.seeds(system.method)[place][0]}")
+
+def made_with(
+    ran # the provenance of a run, which may be empty
+) -> str: # one line
+    "What a model was made with."
+    packages = ", ".join(f"{k} {v}" for k, v in ran.get("packages", {}).items())
+    return (f'Commit {ran.get("commit") or "unknown"}{" with changes" if ran.get("dirty") else ""}; Python '
+            f'{ran.get("python", "unknown")}; {packages or "versions unknown"}.')
+
+# %% ../../nbs/09g_publish.ipynb #c0de0033
+MODEL_CARD = """---
+{head}
 ---
 
 # corea {name}
 
 A small language model that answers a question and states how sure it is: {taught}. It is meant to stand in front of
 a large model, which is asked where the stated confidence is below a threshold. Method:
-[COREA](https://arxiv.org/abs/2603.03752); profile `{cfg.profile}` of its companion `corea`. Every answer behind the numbers
+[COREA](https://arxiv.org/abs/2603.03752); profile `{profile}` of its companion `corea`. Every answer behind the numbers
 below: [{repo}-records](https://huggingface.co/datasets/{repo}-records).
 
 ## How good it is
 
-{markdown(score_table(f, ALONE), f"Its own answers: {cfg.samples} to each test question, temperature "
-          f"{cfg.eval_temperature}; 95 % interval over questions")}
-{markdown(score_table(f, CASCADE), "In front of the LLM, τ from the calibration split")}
+{alone}
+{cascade}
 *Split at random*: questions divided between this model and the LLM beforehand, at the same cost. A τ above 1 asks the LLM always.
 
 ## Use in a cascade
 
 ```python
-{usage(cfg, repo, tau)}
+{usage}
 ```
 
 ## Limits
 
-{chr(10).join(f"- {x}" for x in limits(st, name))}
+{limits}
 
 ## Base model
 
-`{base}`. Licence: {licence or "that of the base model; see there"}.
+`{base}`. Licence: {licence}.
 
 ## Data
 
-{markdown(data_table(cfg), "Sets")}
+{data}
 ## Training
 
-{markdown(settings(cfg), "The configuration of the run, beside the paper's")}
-Commit {p.get("commit") or "unknown"}{" with changes" if p.get("dirty") else ""}; Python {
-    p.get("python", "unknown")}; {made or "versions unknown"}.
+{settings}
+{made}
 
-{cited()}""")
+{cited}"""
+
+# %% ../../nbs/09g_publish.ipynb #b70a0034
+def model_card(
+    st, name, # a `Study`, the name of a small model in the records
+    repo,     # the model's repository; that of the records is named after it
+    kind="transformers" # what loads it: transformers, or peft if it is an adapter
+): # a `huggingface_hub.ModelCard`
+    "The card of a model."
+    from huggingface_hub import ModelCard
+    cfg, scored, (base, _, licence) = st.cfg, scores(st, name), base_of(st.cfg, name)
+    tau = scored.value[(scored.place == (home_set(cfg) or cfg.datasets[0])) & (scored.metric == "tau")].item()
+    own = (f"Its own answers: {cfg.samples} to each test question, temperature {cfg.eval_temperature}; "
+           "95 % interval over questions")
+    return ModelCard(MODEL_CARD.format(
+        head=card_head(cfg, name, scored, kind).to_yaml(), name=name, taught=how_taught(st, name),
+        profile=cfg.profile, repo=repo, alone=markdown(score_table(scored, ALONE), own),
+        cascade=markdown(score_table(scored, CASCADE), "In front of the LLM, τ from the calibration split"),
+        usage=usage(cfg, repo, tau), limits="\n".join(f"- {sentence}" for sentence in limits(st, name)),
+        base=base, licence=licence or "that of the base model; see there",
+        data=markdown(data_table(cfg), "Sets"), made=made_with(st.records.run.get("provenance", {})),
+        settings=markdown(settings(cfg), "The configuration of the run, beside the paper's"), cited=cited()))
 
 # %% ../../nbs/09g_publish.ipynb #b70a002c
 def checkpoint_of(

@@ -15,10 +15,10 @@ from ..core import CoreaError, write_atomic
 from .figures import DRAWN, over_steps, pooled, savefig
 from .records import GROUPS, LLM, PAPER_SETS, SYSTEMS, home_set, paper_value, sets_apart, stand_ins
 from .study import estimate, measure, metrics_table
-from .tables import (REWARDS, backbones, group_sizes, number, smaller, table_1, table_2, table_11,
-                              table_carried, table_chord, table_control, table_example, table_knowers,
-                          table_of_paper_set, table_of_set, table_policies, table_rewards, table_rollouts,
-                              table_splits, table_targets, table_toys, told)
+from .tables import (CAREFUL, REWARDS, backbones, group_sizes, number, smaller, table_1, table_2,
+                              table_11, table_chord, table_control, table_example, table_of_paper_set,
+                              table_of_set, table_policies, table_rewards, table_rollouts, table_targets,
+                              table_toys, told)
 from .verdicts import holds, relatives, scoreboard, scoreboard_text, table_bars
 
 # %% ../../nbs/09f_report.ipynb #ea1c895e
@@ -211,12 +211,28 @@ def say_splits(
     st # a `Study`
 ) -> str: # Markdown
     "How lucky COREA's split was."
-    frame = table_splits(st)[0]
+    frame = CAREFUL["splits"](st)[0]
     def line(r):
         cost, mean, low, high = (number(x, 1, True) for x in (r.cost, r.cost_mean, r.cost_min, r.cost_max))
         return f"{GROUPS[r.group]} {mean} % on average, from {low} to {high}, where {cost} % is reported"
     lines = [line(r) for r in frame[frame.system == "COREA"].itertuples()]
     return f"Over other splits of the same questions COREA's cost changes by {'; '.join(lines)}."
+
+# %% ../../nbs/09f_report.ipynb #22650e8e
+@of_home
+def say_maps(
+    st, home # a `Study`, its set in domain
+) -> str: # Markdown
+    "Training beside two parameters."
+    f = CAREFUL["maps"](st)[0].set_index(["group", "system", "map"])
+    def line(g):
+        (cost, points), (other, others) = (
+            [number(f.loc[(g, *who), m], 1, True) for m in ("cost", "points")]
+            for who in (("COREA", "none"), ("SLM-Expected", "platt")))
+        return f"{GROUPS[g]} {cost} % and {points} points against {other} % and {others}"
+    lines = [line(g) for g in GROUPS if g in st.places]
+    return ("By the paper's rule, COREA against the untrained base's expected confidence on a logistic scale "
+            f"that `{home}` taught it, cost and Pass@1: {'; '.join(lines)}.")
 
 # %% ../../nbs/09f_report.ipynb #d638cd23
 def say_rewards(
@@ -351,10 +367,11 @@ def make_metrics(
 
 FIRST = [Item("scoreboard", "", make_scoreboard, say_scoreboard), Item("bars", "", table_bars, say_bars),
          Item("metrics", "", make_metrics, say_nothing)]
+SAID_CAREFULLY = dict(careful=say_knowers, carried=say_carried, splits=say_splits, maps=say_maps)
+
 OURS = [Item("chord", "", table_chord, partial(say_where, head="Above the chord", metric="vs_chord",
                                                test="above")),
-        Item("careful", "", table_knowers, say_knowers), Item("carried", "", table_carried, say_carried),
-        Item("splits", "", table_splits, say_splits),
+        *(Item(name, "", CAREFUL[name], say) for name, say in SAID_CAREFULLY.items()),
         Item("policies", "", table_policies, say_policies),
         Item("targets", "", table_targets, partial(say_rewards, what="targets")),
         Item("control", "", table_control, say_control), Item("toys", "", table_toys, say_toys),

@@ -104,6 +104,26 @@ def length(
     return np.c_[f.prompt_tokens, np.log(f.prompt_tokens)].astype(float)
 
 # %% ../../nbs/08d_together.ipynb #19d8d6de
+def asked_once(
+    f, price, # answers of the SLM; `corea.cascade.Price`
+    gains     # name -> what was learnt of these answers, as from what `learn` returns; one is "own"
+) -> dict: # name -> offer
+    "Policies with one threshold, on one score."
+    scores = {"COREA": "confidence", "COREA-Expected": "expected_confidence",
+              "average probability": "avg_prob", "P(SLM right), own": gains["own"].slm,
+              **{f"gain, {name}": -gain(learnt) for name, learnt in gains.items()}}
+    return {name: ask_once(f, price, score) for name, score in scores.items()}
+
+def behind_gates(
+    name, offers,          # of the gate; name -> offer of what comes behind it
+    score, paid, thresholds # (n,) of the gate, low = straight to the LLM; what it costs; those tried
+) -> dict: # name -> list of offers
+    "Policies that look at the question first."
+    behind = {name: offers["always"], f"{name}, COREA": offers["COREA"],
+              f"{name}, COREA-Expected": offers["COREA-Expected"], f"{name}, gain": offers["gain, own"]}
+    return {k: [gated(offer, score, paid, t) for t in thresholds] for k, offer in behind.items()}
+
+# %% ../../nbs/08d_together.ipynb #19d8d6df
 def policies(
     f, llm,        # calibration answers of both, row by row, with the columns of a router among the SLM's
     price,         # `corea.cascade.Price`
@@ -112,32 +132,28 @@ def policies(
 ): # a function of such answers that gives name -> list of offers
     "Every policy, its first thresholds placed where calibration answers lie."
     known, short = dict(own=learn(f, llm, price)) | learnt, learn(f, llm, price, length)
-    routed, sized, firsts = (cuts(x, TRIES) for x in (f.router, -gain(short(f)), f.confidence))
-    ideal, away = cuts(oracle(f, llm, price).keep), cuts(-gain(home(f)), TRIES) if home else []
+    router_gates, length_gates = cuts(f.router, TRIES), cuts(-gain(short(f)), TRIES)
+    home_gates = cuts(-gain(home(f)), TRIES) if home else []
+    ideal_gates, stated = cuts(oracle(f, llm, price).keep), cuts(f.confidence, TRIES)
     def offers(f, llm):
-        once, paid = lambda keep: ask_once(f, price, keep), price.slm(f.router_prompt_tokens,
-                                                                      f.router_completion_tokens).to_numpy()
-        behind = lambda score, paid, gates: lambda offer: [gated(offer, score, paid, g) for g in gates]
-        router, size = behind(f.router, paid, routed), behind(-gain(short(f)), 0, sized)
-        of, most = ({k: learn(f) for k, learn in known.items()},
-                    f.groupby(["dataset", "question_id"]).size().min())
-        stated, expected, gains = (once("confidence"), once("expected_confidence"),
-                                   {k: once(-gain(x)) for k, x in of.items()})
-        always, best = once(np.full(len(f), np.inf)), oracle(f, llm, price)
+        one = asked_once(f, price, {name: learn(f) for name, learn in known.items()})
+        always, best = ask_once(f, price, np.full(len(f), np.inf)), oracle(f, llm, price)
         coin = [always, always._replace(keep=np.full(len(f), np.nan), cost=np.zeros(len(f)))]
-        return {"COREA": [stated], "COREA-Expected": [expected], "average probability": [once("avg_prob")],
-                "P(SLM right), own": [once(of["own"].slm)], **{f"gain, {k}": [x] for k, x in gains.items()},
-                **{f"vote of {k}": [vote(f, price, k)] for k in (2, 4) if k <= most},
-                "second try": [then(stated, again(f, price), t) for t in firsts],
-                "router": router(always), "router, COREA": router(stated),
-                "router, COREA-Expected": router(expected), "router, gain": router(gains["own"]),
-                "length": size(always), "length, COREA": size(stated),
-                "length, COREA-Expected": size(expected), "length, gain": size(gains["own"]),
-                **({"length, one family": behind(-gain(home(f)), 0, away)(always)} if home else {}),
-                "COREA or coin": [stated, *coin], "gain or coin": [gains["own"], *coin],
-                "router, gain or coin": router(gains["own"]) + coin,
-                "random": [once(np.random.default_rng(0).random(len(f)))],
-                "oracle": [best], "oracle at the gate": [gated(always, best.keep, 0, g) for g in ideal]}
+        out = {name: [offer] for name, offer in one.items()}
+        samples = f.groupby(["dataset", "question_id"]).size().min()
+        out |= {f"vote of {k}": [vote(f, price, k)] for k in (2, 4) if k <= samples}
+        out["second try"] = [then(one["COREA"], again(f, price), t) for t in stated]
+        behind = one | {"always": always}
+        paid = price.slm(f.router_prompt_tokens, f.router_completion_tokens).to_numpy()
+        out |= behind_gates("router", behind, f.router, paid, router_gates)
+        out |= behind_gates("length", behind, -gain(short(f)), 0, length_gates)
+        if home: out["length, one family"] = [gated(always, -gain(home(f)), 0, t) for t in home_gates]
+        out |= {"COREA or coin": [one["COREA"], *coin], "gain or coin": [one["gain, own"], *coin],
+                "router, gain or coin": out["router, gain"] + coin}
+        out["random"] = [ask_once(f, price, np.random.default_rng(0).random(len(f)))]
+        out["oracle"] = [best]
+        out["oracle at the gate"] = [gated(always, best.keep, 0, t) for t in ideal_gates]
+        return out
     return offers
 
 # %% ../../nbs/08d_together.ipynb #342f4890

@@ -222,18 +222,23 @@ def walked(
     helped = (1 - slm) * llm
     x = [np.ones(n), 1 - slm, helped, c_llm - np.asarray(spared), llm - slm]
     x = np.stack([total(v, place, len(entry)) for v in x], -1).astype(float)
-    sums = np.stack([total(v, question, size) for v in (
-        1, known, c_llm, c_slm, asked, slm, llm, known * slm, known * (1 - slm),
-        helped, 1 - helped)]).astype(float) @ w
+    summed = dict(rows=1, scored=known, llm_cost=c_llm, slm_cost=c_slm, asked=asked, right=slm,
+                  llm_right=llm, sure_right=known * slm, sure_wrong=known * (1 - slm), helped=helped,
+                  not_helped=1 - helped)
+    sums = np.stack([total(v, question, size) for v in summed.values()]).astype(float) @ w
     starts = np.r_[runs(entry // max(size, 1)), len(entry)]
     t = np.arange(sums[:, 0].max(initial=0) + 2 if whole else 0)
     out = np.empty((k, 5, LANES))
     walk(short, sums[:, :6].copy(), entry % max(size, 1), starts, x, np.nan_to_num(conf, neginf=0),
          t * np.log(np.maximum(t, 1)) - t, missing, bins, out)
-    roc, benefit, turns, gain, off = out.transpose(1, 0, 2).reshape(5, k * LANES)[:, :r]
-    n, said, end, first, _, right, reached, sure, fooled, helped, kept = (
-        sums.transpose(1, 0, 2).reshape(11, k * LANES)[:, :r])
+    def by_name(names, x): return dict(zip(names, x.transpose(1, 0, 2).reshape(len(names), k * LANES)[:, :r]))
+    area, whole_set = by_name(("roc", "benefit", "turns", "gain", "off"), out), by_name(summed, sums)
+    rows, end, first = whole_set["rows"], whole_set["llm_cost"], whole_set["slm_cost"]
     wide = np.where(end - first > 1e-9 * end, end - first, 0)
-    return dict(auroc=ratio(roc, sure * fooled), benefit_auroc=ratio(benefit, helped * kept),
-                aurc=ratio((n - right) * np.log(np.where(n > 0, n, 1)) - turns, n), ece_mass=ratio(off, said),
-                gain_chord=ratio(gain, n * wide) - ratio(right + reached, 2 * n))
+    return dict(auroc=ratio(area["roc"], whole_set["sure_right"] * whole_set["sure_wrong"]),
+                benefit_auroc=ratio(area["benefit"], whole_set["helped"] * whole_set["not_helped"]),
+                aurc=ratio((rows - whole_set["right"]) * np.log(np.where(rows > 0, rows, 1)) - area["turns"],
+                           rows),
+                ece_mass=ratio(area["off"], whole_set["scored"]),
+                gain_chord=(ratio(area["gain"], rows * wide)
+                            - ratio(whole_set["right"] + whole_set["llm_right"], 2 * rows)))
