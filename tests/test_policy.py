@@ -1,15 +1,22 @@
 "What a policy promises, refuses and survives: `corea calibrate` and `corea report`."
-import json, re
+import json, re, sys
+from pathlib import Path
 import numpy as np, pytest
 import corea.extra.policy as p
 from corea.cascade import TOP, defer
-from corea.core import MODELS, CoreaError, digest, read_records, write_records
+from corea.core import FIGURES, MODELS, CoreaError, digest, read_records, write_records
 from corea.extra.policy import Rule, Table, calibrate, ledger_report, read_policy
 from corea.lab.command import main
 from test_server import Loopback
 
 ROWS = [dict(id=str(i), question=f"What is {i} + 1?", gold=str(i % 5)) for i in range(60)]
 NOW = dict(progress=False)
+
+sys.path.append(str(Path(__file__).parents[1]/"benchmarks"))
+import promise
+
+@pytest.fixture(scope="module")
+def laptop(): return p.load_records(FIGURES/"laptop"/"records")
 
 @pytest.fixture
 def questions(tmp_path):
@@ -58,7 +65,7 @@ def test_too_few_questions_are_told_with_the_number_that_would_do(questions, tmp
     assert sum(pair[0].asked.values()) == before
     n = int(re.search(r"give (\d+)", str(e.value))[1])
     ideal = lambda n: Table({s: np.ones(n) for s in p.SCORES}, dict(slm=np.ones(n), llm=np.ones(n)), dict(slm=np.ones(n), llm=np.ones(n)))
-    assert Rule(.01, .05).tau(ideal(n), "stated", 3) < TOP == Rule(.01, .05).tau(ideal(n - 1), "stated", 3)
+    assert p.tau_by(Rule(.01, .05), ideal(n), "stated", 3) < TOP == p.tau_by(Rule(.01, .05), ideal(n - 1), "stated", 3)
     write_records(questions, ROWS[:5])
     with pytest.raises(CoreaError, match="5 questions: too few"): calibrate(questions, "slm", "llm", tmp_path/"p.json", **NOW)
 
@@ -113,6 +120,87 @@ def test_records_lack_nothing_and_repeat_nothing(questions, tmp_path):
         write_records(tmp_path/"said.jsonl", rows)
         with pytest.raises(CoreaError, match=says): calibrate(questions, "slm", "llm", tmp_path/"p.json", records=tmp_path/"said.jsonl")
 
+@pytest.mark.parametrize("temperature", [0., .7])
+def test_a_policy_from_records_is_served_as_it_was_calibrated(temperature, questions, tmp_path, pair):
+    write_records(tmp_path/"said.jsonl", answers("slm", "llm"))
+    found = calibrate(questions, pair[0].url, pair[1].url, tmp_path/"policy.json", records=tmp_path/"said.jsonl", temperature=temperature, max_tokens=50)
+    assert {(x.temperature, x.max_tokens) for x in found.cascade().models.sampling.values()} == {(temperature, 50)}
+
+# ---- records that are graded already
+
+TIDY = [dict(question_id=f"{i:03}", model=m, correct=int(m == "big" or i % 4 > 0), confidence=.9 if i % 4 else .3) for i in range(800) for m in ("small", "big")]
+SAMPLES = {m: [dict(doc_id=i, acc=float(m == "big" or i % 4 > 0), resps=[[[-.1, False]], [[-3. if i % 4 else -.2, False]]]) for i in range(800)] for m in ("small", "big")}
+
+def written(form, folder):
+    "Paths of the same 800 answers of two models."
+    if form == "tidy": write_records(folder/"tidy.jsonl", TIDY)
+    if form == "csv": (folder/"tidy.csv").write_text("question_id,model,correct,confidence\n" + "".join(",".join(map(str, r.values())) + "\n" for r in TIDY))
+    for m, rows in SAMPLES.items():
+        (folder/m).mkdir(exist_ok=True)
+        write_records(folder/m/"samples_arc.jsonl", rows)
+    return dict(tidy=[folder/"tidy.jsonl"], csv=[folder/"tidy.csv"], harness=[folder/m/"samples_arc.jsonl" for m in SAMPLES])[form]
+
+@pytest.mark.parametrize("form", ["tidy", "csv", "harness"])
+def test_graded_records_choose_and_promise_but_are_not_served(form, tmp_path, capsys):
+    paths = list(map(str, written(form, tmp_path)))
+    assert main(["calibrate", "--slm", "small", "--llm", "big", "--target-drop", ".02", "--delta", ".05", "--records", *paths, "--out", str(tmp_path/"policy.json")]) == 0
+    found = read_policy(tmp_path/"policy.json")
+    assert found.score == "stated" and found.expected["llm_share"][0] == .25 and found.expected["accuracy"][0] == 1 and found.calibration["questions"] == 800
+    assert found.expected["slm"]["cost"] == 1 and found.expected["llm"]["cost"] == pytest.approx(32 / 7, abs=1e-5)
+    assert main(["serve", str(tmp_path/"policy.json")]) == 1
+    assert "do not say how the models were asked" in capsys.readouterr().err
+
+def test_a_run_of_the_book_is_read_as_its_tables_read_it(tmp_path):
+    folder = FIGURES/"laptop"/"records"
+    found = calibrate(None, "l1-s4", "llm", tmp_path/"policy.json", target_drop=.05, delta=.1, score="expected", records=folder)
+    t = p.of_run(p.load_records(folder), "l1-s4", "llm", p.Price())
+    assert found.calibration["questions"] == 1800 and len(t) == 7200
+    assert found.tau == p.guaranteed_tau(t.scores["expected"], t.correct["slm"], t.correct["llm"], t.ids, alpha=.05, delta=.1) < TOP
+
+@pytest.mark.parametrize("how, says", [
+    (dict(slm="smal"), "no answers of 'smal': give one of big, small"), (dict(records=None), "give questions, or records"), (dict(gate=True), "a gate learns from questions"),
+    (dict(records="answers"), "nobody has graded"), (dict(records="none.jsonl"), "none.jsonl")])
+def test_graded_records_that_do_not_fit_are_told_in_one_line(how, says, tmp_path):
+    write_records(tmp_path/"answers.jsonl", answers("slm", "llm"))
+    how = dict(slm="small", records=str(written("tidy", tmp_path)[0])) | how
+    if how["records"] == "answers": how["records"] = tmp_path/"answers.jsonl"
+    with pytest.raises(CoreaError, match=says) as e: calibrate(None, how.pop("slm"), "big", tmp_path/"policy.json", **how)
+    assert "\n" not in str(e.value)
+
+def test_graded_records_want_no_questions(questions, tmp_path):
+    with pytest.raises(CoreaError, match="graded already: leave the questions out"): calibrate(questions, "small", "big", tmp_path/"p.json", records=written("tidy", tmp_path))
+
+# ---- the gate
+
+LONG = [dict(id=str(i), question=f"What is {10**(8 * (i % 3 == 0)) + i} + 1?", gold=str(i % 5)) for i in range(900)]
+
+def told(who, hard): return rf"\boxed{{GOLD}} \confidence{{.9}}" if who == "llm" or not hard else r"\boxed{99} \confidence{.1}"
+
+@pytest.fixture
+def gated(tmp_path):
+    "A policy over questions of which every third is long, and beyond the small model."
+    write_records(tmp_path/"long.jsonl", LONG)
+    write_records(tmp_path/"said.jsonl", [dict(who=who, id=q["id"], text=told(who, i % 3 == 0).replace("GOLD", q["gold"]), prompt_tokens=10, completion_tokens=5)
+                                          for who in ("slm", "llm") for i, q in enumerate(LONG)])
+    return lambda **how: calibrate(tmp_path/"long.jsonl", "slm", "llm", tmp_path/"policy.json", records=tmp_path/"said.jsonl", **how)
+
+def test_a_gate_is_learnt_from_a_third_and_shown_on_the_others(gated, tmp_path):
+    plain, found = gated(target_drop=.05, delta=.1, score="stated"), gated(target_drop=.05, delta=.1, score="stated", gate=True)
+    learnt = sum(p.teaches(q["question"]) for q in LONG)
+    assert 200 < learnt < 400 and found.calibration["questions"] == 900 - learnt and plain.calibration["questions"] == 900
+    gate = p.Gate(**json.loads((tmp_path/"policy.json").read_text())["gate"])       # numbers, and nothing else
+    assert [gate(q["question"]) for q in LONG] == [i % 3 == 0 for i in range(900)]
+    assert found.expected["accuracy"][0] == plain.expected["accuracy"][0] == 1 and found.expected["saved"][0] > plain.expected["saved"][0] + .05
+    assert sum(found.calibration["histogram"]) == sum(not gate(q["question"]) for q in LONG if not p.teaches(q["question"]))     # of those that are asked
+    assert "sent past the small model" in str(found) and read_policy(tmp_path/"policy.json") == found
+
+@pytest.mark.parametrize("how, says", [(dict(budget=.2), "a budget counts what is deferred"), (dict(target_drop=.01, delta=.05), "questions cannot show a loss")])
+def test_a_gate_where_it_cannot_be(how, says, gated):
+    with pytest.raises(CoreaError, match=says): gated(gate=True, **how) if "budget" in how else gated(gate=True, **how | dict(target_drop=.004))
+
+def test_a_gate_that_would_spare_nothing_is_left_out(gated):
+    assert gated(target_drop=.05, gate=True, price=p.TokenPrice(0, 0, 1, 4)).gate == {}     # the small model is free
+
 # ---- what is promised
 
 def test_a_promise_over_three_scores_holds_as_often_as_it_says(monkeypatch):
@@ -131,6 +219,21 @@ def test_a_promise_over_three_scores_holds_as_often_as_it_says(monkeypatch):
         lost.append(world.correct["llm"].mean() - world.at(score, tau)["pass1"])
     assert len(lost) > 30 and np.mean(np.array(lost) > .08) <= .2
 
+@pytest.mark.parametrize("model", ["base", "l1-s4"])
+def test_the_promise_is_kept_on_a_recorded_pair_over_1000_resamplings(model, laptop):
+    "benchmarks/promise.py does the same at length, on all pairs."
+    t, rule, n = p.of_run(laptop, model, "llm", p.Price()), Rule(.04, .2), 600
+    loss, deferred, score, tau = promise.rehearsed(t, rule, p.SCORES, n)
+    assert (loss > rule.target_drop).mean() <= rule.delta and (deferred < 1).mean() > (.5 if model == "l1-s4" else -1)
+    ids, rows = np.unique(t.ids, return_inverse=True)
+    w = np.random.default_rng(0).multinomial(n, np.full(len(ids), 1 / len(ids)), size=1000)
+    for k in range(3):      # the same choices as `calibrate` makes
+        drawn = [np.flatnonzero(rows == q) for q in np.repeat(np.arange(len(ids)), w[k])]
+        some = p.replace(t.part(np.concatenate(drawn)), ids=np.repeat(np.arange(n), [len(d) for d in drawn]).astype(str))
+        try: found = p.chosen_score(rule, some, p.SCORES)
+        except CoreaError: found = (None, TOP)
+        assert found[1] == tau[k] and found[0] in (None, score[k])
+
 @pytest.mark.parametrize("how, says", [(dict(budget=.2, worth=3), "two rules"), (dict(target_drop=0, delta=.1), "target_drop is 0"), (dict(delta=1), "delta is 1"),
                                        (dict(budget=.2, delta=.1), "a budget promises nothing"), (dict(target_drop=2), "target_drop is 2"), (dict(score="x"), "unknown score 'x'")])
 def test_rules_that_make_no_sense(how, says, questions):
@@ -147,7 +250,8 @@ def test_what_was_changed_is_refused(change, policy, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 @pytest.mark.parametrize("change", [("tau", 7.), ("tau", "x"), ("score", "x"), ("name", "x\r\ny"), ("models", {}), ("price", {}), ("expected", {}), ("calibration", dict(histogram=[1])),
-                                    ("sampling", dict(slm=dict(no=1))), ("seed", None)])
+                                    ("sampling", dict(slm=dict(no=1))), ("seed", None), ("engine", "x"), ("gate", dict(cut=1.)),
+                                    ("models", dict.fromkeys(("slm", "llm"), dict(at=5, model=None, digest=""))), ("calibration", dict(histogram=[1, 2, 3, 0], edges=[.5, .2]))])
 def test_what_makes_no_sense_is_refused_even_with_a_digest_that_fits(change, policy, tmp_path):
     about = {k: v for k, v in policy.about.items() if k != "digest"} | dict([change])
     (tmp_path/"policy.json").write_text(json.dumps(about | dict(digest=digest(about))))
@@ -177,9 +281,9 @@ def test_a_report_alarms_when_scores_have_moved(scores, status, policy, tmp_path
 def test_what_was_saved_is_counted_against_the_large_model_alone(policy, tmp_path):
     price = policy.expected["llm"]["cost"]
     write_records(tmp_path/"ledger.jsonl", [policy.head, *[line(policy, .9, cost=price / 4)] * 3, line(policy, .2, cost=price, deferred=True, who="llm"), line(policy, .9, cost=None),
-                                            line(policy, .9, who=None), line(policy, .9) | dict(policy="another")])
+                                            line(policy, .9, who=None, cost=price / 2), line(policy, .9) | dict(policy="another")])
     r = ledger_report(tmp_path/"ledger.jsonl")
-    assert (r.requests, r.answered, r.untold) == (6, 5, 1) and r.llm_share == pytest.approx(.2) and r.saved == pytest.approx(1 - 1.75 / 4)
+    assert (r.requests, r.answered, r.untold) == (6, 5, 1) and r.llm_share == pytest.approx(.2) and r.saved == pytest.approx(1 - 2.25 / 4)     # whoever got no answer was paid for, too
     with pytest.raises(CoreaError, match="no ledger"): ledger_report(tmp_path/"none.jsonl")
     write_records(tmp_path/"ledger.jsonl", [dict(who="slm")])
     with pytest.raises(CoreaError, match="names no policy"): ledger_report(tmp_path/"ledger.jsonl")

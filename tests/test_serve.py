@@ -1,12 +1,13 @@
 "A served policy, asked by OpenAI's own client over loopback: its decisions, its errors, its ledger."
-import asyncio, json, logging, threading, time
+import asyncio, dataclasses, json, logging, socket, subprocess, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import httpx, openai, pytest, uvicorn
 from corea.cascade import defer
-from corea.core import read_records, write_records
-from corea.extra.policy import calibrate, ledger_report, ledger_rows
-from corea.extra.serve import app_for, ask_of, Refusal
+import corea.extra.serve as serving
+from corea.core import CoreaError, digest, read_records, write_records
+from corea.extra.policy import FEATURES, Gate, calibrate, ledger_report, ledger_rows, read_policy
+from corea.extra.serve import Ledger, Refusal, app_for, ask_of
 from corea.answer import parse
 from corea.server import free_port
 from server import code, echo_key
@@ -156,5 +157,130 @@ def test_whatever_is_sent_is_refused_in_one_line(body, world):
 
 def test_a_large_request_is_not_read_to_its_end(world):
     with running(world[2]) as (client, _):
-        r = httpx.post(str(client.base_url) + "chat/completions", content=b" " * (1 << 21))
+        r = httpx.post(str(client.base_url) + "chat/completions", content=b" " * (1 << 21), headers={"content-type": "application/json"})
         assert r.status_code == 413 and r.json()["error"]["message"]
+
+def post(client, body, **headers): return httpx.post(str(client.base_url) + "chat/completions", content=body, headers={"content-type": "application/json"} | headers)
+
+@pytest.mark.parametrize("how, param", [
+    (dict(messages=[dict(role="user", content="What is 1 + 1?"), dict(role="assistant", content="2"), dict(role="user", content="And 2 + 2?")]), "messages"),
+    (dict(messages=[dict(role="tool", content="4", tool_call_id="x"), dict(role="user", content="So?")]), "messages"),
+    (dict(messages=[dict(role="user", content=[dict(type="image_url", image_url=dict(url="data:,"))])]), "messages[0].content"),
+    (dict(messages=[dict(role="user", content=[dict(type="text", text=7)])]), "messages[0].content"),
+    (dict(messages=[dict(role="user", content="What?")], modalities=["text", "audio"]), "modalities"),
+    (dict(messages=[dict(role="user", content="What?")], response_format=dict(type="json_object")), "response_format"),
+    (dict(messages=[dict(role="user", content="What?")], n=3), "n")])
+def test_what_was_never_calibrated_is_refused_before_anybody_is_asked(how, param, world):
+    slm, llm, policy = world
+    slm.asked.clear()
+    with running(policy) as (client, _), pytest.raises(openai.BadRequestError) as e: client.chat.completions.create(model="corea", **how)
+    assert e.value.param == param and e.value.code.startswith("unsupported") and not slm.asked
+    if len(how["messages"]) == 3: assert "single questions" in e.value.body["message"] and "no earlier turns" in e.value.body["message"]
+
+def test_odd_names_of_fields_do_not_spoil_a_paid_answer(world):
+    with running(world[2]) as (client, _):
+        r = post(client, b'{"model": "corea", "messages": [{"role": "user", "content": "What is 1 + 1?"}], "\\ud800\\r\\nx": 1, "stop": null, "top_k": 5}')
+        assert r.status_code == 200 and r.json()["corea"]["ignored"] == ["\\ud800\\r\\nx", "top_k"]
+        assert post(client, b'{"model": "corea", "messages": [{"role": "user", "content": "\\ud800"}]}').status_code == 400
+
+def test_a_page_of_the_web_cannot_ask(world):
+    "What a browser sends without asking first has no JSON for its type."
+    slm, _, policy = world
+    slm.asked.clear()
+    with running(policy) as (client, _):
+        body = json.dumps(dict(model="corea", messages=[dict(role="user", content=QUESTIONS[0])]))
+        assert [post(client, body, **{"content-type": kind}).status_code for kind in ("text/plain", "application/x-www-form-urlencoded")] == [415, 415] and not slm.asked
+
+def test_what_failed_after_it_was_paid_is_not_asked_again_by_an_unchanged_client(world):
+    slm, llm, policy = world
+    with policy.cascade() as cascade: q = next(q for q, a in zip(QUESTIONS, cascade.answers(QUESTIONS)) if a.score is not None and a.who == "llm")
+    llm.faults = lambda question, n: code(400)
+    slm.asked.clear(), llm.asked.clear()
+    with running(policy, on_failure="raise") as (client, _), pytest.raises(openai.InternalServerError): ask(client.with_options(max_retries=2), q)
+    assert slm.asked[q] == llm.asked[q] == 1
+
+def test_a_body_that_trickles_or_ends_early_holds_no_place(world, monkeypatch, caplog):
+    monkeypatch.setattr(serving, "BODY", .3)
+    begun = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    with caplog.at_level(logging.ERROR), running(world[2], limit=1) as (client, app):
+        where = client.base_url.host, client.base_url.port
+        with socket.create_connection(where) as slow:
+            slow.sendall(begun)
+            assert b" 408 " in slow.recv(1000).splitlines()[0]
+        with socket.create_connection(where) as short: short.sendall(begun)
+        while app.state.service.flying: time.sleep(.01)
+        assert ask(client, QUESTIONS[0]).choices
+    assert not [r for r in caplog.records if r.name == "corea.extra.serve"]
+
+def test_a_key_opens_all_but_health(world, monkeypatch):
+    monkeypatch.setenv("COREA_SERVE_KEY", " sk-clients\n")
+    with running(world[2]) as (client, _):
+        base = str(client.base_url)
+        get = lambda path, key: httpx.get(base.replace("/v1/", path), headers={"authorization": f"Bearer {key}"} if key else {}).status_code
+        assert [[get(path, key) for key in ("sk-clients", "sk-other", "")] for path in ("/v1/models", "/v1/models/x", "/metrics", "/health")] == [
+            [200, 401, 401], [404, 401, 401], [200, 401, 401], [200] * 3]
+
+# ---- the ledger
+
+def test_a_ledger_has_one_server_and_is_no_other_file(world, tmp_path):
+    *_, policy = world
+    with running(policy, ledger=tmp_path/"ledger.jsonl") as (client, _), pytest.raises(CoreaError, match="belongs to another server"):
+        app_for(policy, policy.cascade(), ledger=tmp_path/"ledger.jsonl")
+    before = (tmp_path/"questions.jsonl").read_bytes()
+    with pytest.raises(CoreaError, match="no ledger"): app_for(policy, policy.cascade(), ledger=tmp_path/"questions.jsonl")
+    assert (tmp_path/"questions.jsonl").read_bytes() == before
+    with running(policy, ledger=tmp_path/"ledger.jsonl") as (client, _): ask(client, QUESTIONS[0])     # the first has ended
+    assert [("start" in r) for r in ledger_rows(tmp_path/"ledger.jsonl")] == [True, True, False]
+
+def test_half_a_line_on_a_full_disk_spoils_no_other(tmp_path):
+    book = Ledger(tmp_path/"ledger.jsonl", dict(start="toy"))
+    class Full:
+        "A disk that takes half of what is written."
+        def __init__(self, stream): self.stream = stream
+        def write(self, text):
+            self.stream.write(text[:len(text) // 2])
+            self.stream.flush()
+            raise OSError(28, "No space left on device")
+        def __getattr__(self, name): return getattr(self.stream, name)
+    for k in range(6):
+        if k in (2, 3): book.stream = Full(book.stream or book._open())
+        book.write(dict(n=k))
+    book.close()
+    assert [r.get("n", r.get("start")) for r in read_records(tmp_path/"ledger.jsonl")] == ["toy", 0, 1, 4, 5] and book.lost == 2
+
+def test_a_killed_server_has_written_down_whatever_it_answered(world, tmp_path):
+    *_, policy = world
+    port, answered = free_port(), []
+    def go(k):
+        try: answered.append(ask(client, QUESTIONS[k % 40]).id)
+        except openai.APIError: pass
+        if len(answered) == 60: process.kill()
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", "import sys; from corea.lab.command import main; sys.exit(main())", "serve", str(tmp_path/"policy.json"), "--port", str(port), "--ledger-bytes", "10000"], stderr=subprocess.PIPE)
+        try:
+            while True:
+                try: httpx.get(f"http://127.0.0.1:{port}/health", timeout=60)
+                except httpx.TransportError: assert process.poll() is None, process.stderr.read()
+                else: break
+                time.sleep(.2)
+            with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=0) as client, ThreadPoolExecutor(8) as pool:
+                list(pool.map(go, range(100 if len(answered) < 60 else 10)))
+        finally: process.kill(), process.wait(), process.stderr.close()
+    rows = [r for r in ledger_rows(tmp_path/"policy.ledger.jsonl") if "start" not in r]
+    assert len(answered) >= 70 and set(answered) <= {r["id"] for r in rows} and len(rows) == len({r["id"] for r in rows})
+    assert ledger_report(tmp_path/"policy.ledger.jsonl").answered == len(rows)
+
+def test_a_gate_decides_alike_in_a_batch_and_served(world, tmp_path):
+    slm, llm, policy = world
+    gate = Gate(dict.fromkeys(FEATURES, 0.) | dict(digits=1.), -1.5, .5)
+    about = {k: v for k, v in policy.about.items() if k != "digest"} | dict(gate=dataclasses.asdict(gate), expected=policy.expected | dict(shut=.75))
+    (tmp_path/"gated.json").write_text(json.dumps(about | dict(digest=digest(about))))
+    gated = read_policy(tmp_path/"gated.json")
+    slm.asked.clear()
+    with gated.cascade() as cascade: batch = cascade.answers(QUESTIONS, policy.seed)
+    shut = [gate(q) for q in QUESTIONS]
+    assert 0 < sum(shut) < 40 and set(slm.asked) == {q for q, s in zip(QUESTIONS, shut) if not s}
+    with running(gated, ledger=tmp_path/"ledger.jsonl") as (client, _), ThreadPoolExecutor(8) as pool: told = [r.corea for r in pool.map(lambda q: ask(client, q), QUESTIONS)]
+    assert [(t["who"], t["deferred"], t["why"] == "the gate is shut", "slm" in t["tokens"]) for t in told] == [
+        (a.who, s or a.who == "llm", s, not s) for a, s in zip(batch, shut)]
+    assert ledger_report(tmp_path/"ledger.jsonl").requests == 40

@@ -5,7 +5,7 @@ from corea.core import FILES, ROOT
 
 # what a plain `pip install corea` does not bring
 EXTRAS = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "huggingface_hub", "gguf", "reasoning_gym", "tokenizers", "safetensors",
-          "scipy", "sklearn", "numba", "matplotlib", "seaborn", "fastapi", "starlette", "uvicorn", "prometheus_client"]
+          "scipy", "sklearn", "numba", "matplotlib", "seaborn", "starlette", "uvicorn", "prometheus_client"]
 WITHOUT = f"""
 import sys
 class Absent:

@@ -34,6 +34,7 @@ def warned(
 # %% ../../nbs/09h_command.ipynb #b80a000d
 # word -> the module whose `command` takes the words of the command line, and what --help says
 ELSEWHERE = {
+    "base": ("corea.lab.base", "pre-train the miniature's base models again; hours"),
     "calibrate": ("corea.extra.policy", "ask two models your own questions; choose score and threshold"),
     "serve": ("corea.extra.serve", "serve a policy as an OpenAI-compatible endpoint"),
     "report": ("corea.extra.policy", "what a ledger of `serve` says: saved, deferred, drift")}
@@ -67,9 +68,6 @@ def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
                    help="on the hub; the records go to OWNER/NAME-records")
     p.add_argument("--out", help="folder to write (default: artifacts/<profile>/hub)")
     p.add_argument("--yes", action="store_true", help="send it, with the token in HF_TOKEN")
-    p = words.add_parser("base", help="pre-train the miniature's base models again",
-                         description="Pre-train the miniature's base models again; hours.")
-    p.add_argument("--out", help="folder to write (default: the package's own models)")
     for name, (_, text) in ELSEWHERE.items(): words.add_parser(name, help=text, add_help=False)
     return top
 
@@ -97,10 +95,6 @@ def do(
         for part, where in made.items():
             print(f"{part}: {where or 'left out, its weights are not on this disk'}")
         if not args.yes: print("corea: nothing was sent; the same with --yes sends it", file=sys.stderr)
-        return
-    if args.command == "base":
-        from corea.lab.base import make_base
-        make_base(out=args.out)
         return
     changes = dict(map(setting, args.set))
     # `auto` says what it chose
