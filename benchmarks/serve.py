@@ -9,9 +9,10 @@ so that each request is one hop, as it is through a proxy; the row `deferred` ha
 
     python benchmarks/serve.py [COUNT]
 
-COREA_PEERS names a folder with environments of their own for peers: litellm/bin/litellm, if it is there, is measured, too.
+COREA_PEERS names a folder with environments of their own for peers: litellm and routellm, if they are there, are measured, too. RouteLLM
+routes by its coin, which costs it nothing.
 """
-import asyncio, csv, json, os, random, signal, subprocess, sys, tempfile, time
+import asyncio, csv, json, os, random, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from pathlib import Path
 import httpx, numpy as np
@@ -126,6 +127,16 @@ def policy(folder, small, large):
 
 # what is measured
 
+def peers(home, folder, upstream, port):
+    "(name, model, path that answers, command) of those that are there."
+    if (at := home/"litellm"/"bin"/"litellm").exists():
+        (folder/"litellm.yaml").write_text(json.dumps(dict(model_list=[dict(model_name="corea", litellm_params=dict(
+            model="openai/stand-in", api_base=upstream, api_key="any"))], litellm_settings=dict(telemetry=False))))
+        yield "LiteLLM proxy", "corea", "/health/liveliness", [str(at), "--config", str(folder/"litellm.yaml"), "--port", port, "--host", "127.0.0.1", "--num_workers", "1"]
+    if (at := home/"routellm"/"bin"/"python").exists():
+        yield "RouteLLM server", "router-random-0.5", "/health", [str(at), "-m", "routellm.openai_server", "--routers", "random", "--base-url", upstream, "--api-key", "any",
+            "--strong-model", "openai/stand-in", "--weak-model", "openai/stand-in", "--port", port]
+
 def beside(folder):
     "Latency: the stand-in itself, corea serve, and the peers that are there."
     small, large, port = free_port(), free_port(), free_port()
@@ -134,13 +145,10 @@ def beside(folder):
     with standing(small, folder):
         direct = list(latency("the stand-in itself", small, "stand-in"))
         with standing(large, folder), serving(port, folder): kept = list(latency("corea serve", port, "corea"))
-        peer = Path(os.environ.get("COREA_PEERS", "none"))/"litellm"/"bin"/"litellm"
         proxied = []
-        if peer.exists():
-            (folder/"litellm.yaml").write_text(json.dumps(dict(model_list=[dict(model_name="corea", litellm_params=dict(
-                model="openai/stand-in", api_base=url(small) + "/v1", api_key="any"))], litellm_settings=dict(telemetry=False))))
-            with process([str(peer), "--config", str(folder/"litellm.yaml"), "--port", str(port), "--host", "127.0.0.1", "--num_workers", "1"], url(port) + "/health/liveliness",
-                         folder/"litellm.log", PYTHONPATH="", LITELLM_LOCAL_MODEL_COST_MAP="True"): proxied = list(latency("LiteLLM proxy", port, "corea"))
+        for name, model, alive, command in peers(Path(os.environ.get("COREA_PEERS", "none")), folder, url(small) + "/v1", str(port)):
+            with process(command, url(port) + alive, folder/"peer.log", PYTHONPATH="", LITELLM_LOCAL_MODEL_COST_MAP="True", OPENAI_API_KEY="any"):
+                proxied += latency(name, port, model)
     with standing(small, folder, sure="never"), standing(large, folder), serving(port, folder): both = list(latency("corea serve, deferred", port, "corea", hops=2))
     return [*direct, *(less(kept, direct)), *less(both, direct), *less(proxied, direct)]
 

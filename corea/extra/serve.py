@@ -179,10 +179,10 @@ class Ledger(RotatingFileHandler):
         "Add a line."
         self.handle(logging.makeLogRecord(dict(msg=json.dumps(row))))
 
-    def close(self):
+    def release(self) -> None:
         "Another server may go on with it."
-        super().close()
-        if self.owner: self.owner.close()
+        self.close()
+        self.owner.close()
 
 # %% ../../nbs/14a_serve.ipynb #14a000d
 def finite(
@@ -466,7 +466,7 @@ def app_for(
     @asynccontextmanager
     async def life(app):
         yield
-        if book: book.close()
+        if book: book.release()
     app = Starlette(routes=routes(service), lifespan=life,
                     exception_handlers={HTTPException: elsewhere, Refusal: refused})
     app.state.service = service
