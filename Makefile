@@ -20,11 +20,11 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test outputs fuzz kills long gpu vllm resolve bundle export readme base bench sets lab clean clean-all other-extras
+.PHONY: help setup results figures standin test outputs fuzz kills long gpu vllm resolve bundle export readme base bench bench-serve promise sets lab clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s  %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP)  ## .venv with the pinned packages; every other target sees to it by itself
 
@@ -111,8 +111,16 @@ base: $(STAMP)  ## pre-train the miniature's base models again, into corea/files
 	@$(BIN)/corea base
 
 SETS := benchmarks/real_step.py benchmarks/real_sets.py benchmarks/overlap.py benchmarks/grading.py benchmarks/unevaluated.py
+APART := benchmarks/serve.py benchmarks/promise.py
 bench: $(STAMP)  ## speed beside a plain baseline, into benchmarks/results
-	@for f in $(filter-out $(SETS),$(wildcard benchmarks/*.py)); do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+	@for f in $(filter-out $(SETS) $(APART),$(wildcard benchmarks/*.py)); do $(call say,"$$f"); $(BIN)/python "$$f" || exit 1; done
+
+COUNT ?= 100000
+bench-serve: $(STAMP)  ## what `corea serve` adds to a request, a soak of COUNT requests; COREA_PEERS: a folder of peers to measure beside it
+	@$(BIN)/python benchmarks/serve.py $(COUNT)
+
+promise: $(STAMP)  ## how often the promise of `corea calibrate` is broken, on every recorded pair (half an hour)
+	@$(BIN)/python benchmarks/promise.py
 
 sets: $(STAMP)  ## the paper's sets read, graded whole and held against each other (from COREA_DATA or the hub), into benchmarks/results
 	@for f in $(SETS); do $(BIN)/python "$$f" || exit 1; done

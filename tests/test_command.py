@@ -168,6 +168,12 @@ def test_usage(words, capsys):
     with pytest.raises(SystemExit) as e: parser().parse_args(words)
     assert e.value.code == 2 and "usage: corea" in capsys.readouterr().err
 
+@pytest.mark.parametrize("word", command.ELSEWHERE)
+def test_words_of_later_notebooks_are_listed_here_and_explained_there(word, capsys):
+    assert word in parser().format_help()
+    with pytest.raises(SystemExit) as e: main([word, "--help"])
+    assert e.value.code == 0 and f"usage: corea {word}" in capsys.readouterr().out
+
 # how it ends
 
 def test_ctrl_c_is_told(monkeypatch, capsys):

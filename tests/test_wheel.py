@@ -5,7 +5,7 @@ from corea.core import FILES, ROOT
 
 # what a plain `pip install corea` does not bring
 EXTRAS = ["torch", "transformers", "trl", "datasets", "accelerate", "peft", "huggingface_hub", "gguf", "reasoning_gym", "tokenizers", "safetensors",
-          "scipy", "sklearn", "numba", "matplotlib", "seaborn"]
+          "scipy", "sklearn", "numba", "matplotlib", "seaborn", "starlette", "uvicorn", "prometheus_client"]
 WITHOUT = f"""
 import sys
 class Absent:
@@ -55,10 +55,11 @@ def test_commands(site, tmp_path, words):
     assert done.returncode == 0 and done.stdout.strip(), done.stderr[-2000:]
     assert not list(tmp_path.iterdir())
 
-@pytest.mark.parametrize("words", [["plan", "smoke"], ["run", "smoke"], ["name", "auto"], ["push", "smoke", "--repo", "a/b"], ["base"]])
+@pytest.mark.parametrize("words", [["plan", "smoke"], ["run", "smoke"], ["name", "auto"], ["push", "smoke", "--repo", "a/b"], ["base"],
+                                   ["calibrate", "q.jsonl", "--slm", "a", "--llm", "b"], ["serve", "policy.json"], ["report", "ledger.jsonl"]])
 def test_without_the_extras_a_command_names_the_one_to_install(site, tmp_path, words):
     done = python(site, tmp_path, WITHOUT + command(*words))
-    assert done.returncode == 1 and re.fullmatch(r"corea: \w+ is not installed: pip install 'corea\[(train|lab)\]'\n", done.stderr), done.stderr
+    assert done.returncode == 1 and re.fullmatch(r"corea: \w+ is not installed: pip install 'corea\[(train|lab|serve)\]'\n", done.stderr), done.stderr
     assert not list(tmp_path.iterdir())
 
 def test_without_the_extras_corea_helps_reads_grades_and_measures(site, tmp_path):

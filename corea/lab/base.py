@@ -6,7 +6,7 @@
 __all__ = ['make_model', 'Recipe', 'make_base']
 
 # %% ../../nbs/06a_base.ipynb #77f4330f
-import json, math, random, shutil, time
+import argparse, json, math, random, shutil, time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -344,3 +344,14 @@ TINY = Recipe(slm="tiny", llm="tiny", more=(), pretrain_batch=8, slm_steps=150, 
               llm_steps=150, llm_finish_steps=6, rollouts=2, install_questions=12, install_steps=3,
               cover_questions=12, cover_steps=2, batch=4, grpo_questions=8, llm_grpo_steps=1,
               slm_grpo_steps=1)
+
+# %% ../../nbs/06a_base.ipynb #96e67120
+def command(
+    words # of the command line
+) -> int: # exit status
+    "`corea base`."
+    parser = argparse.ArgumentParser("corea base",
+                                     description="Pre-train the miniature's base models again; hours.")
+    parser.add_argument("--out", help="folder to write (default: the package's own models)")
+    make_base(out=parser.parse_args(words[1:]).out)
+    return 0
