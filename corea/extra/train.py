@@ -166,7 +166,8 @@ def check_memory(
 # %% ../../nbs/14b_train.ipynb #14b0011
 NOTE = "training.json"
 # beginnings of the fields that decide nothing here
-IDLE = "probe", "router", "ceiling", "snapshot", "control", "llm", "slm", "variants", "max_drop", "n_calibration"
+IDLE = ("probe", "router", "ceiling", "snapshot", "control", "llm", "slm", "variants", "max_drop",
+        "n_calibration")
 
 def asked_for(
     slm, at, shares, # name and folder of the base; as from `dealt`

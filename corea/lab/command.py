@@ -41,8 +41,8 @@ ELSEWHERE = {
 
 def parser() -> argparse.ArgumentParser: # whose arguments `do` takes
     "The words of the command line."
-    top = argparse.ArgumentParser("corea", description="Plan, run and publish a profile; train, calibrate and "
-                                  "serve on questions of your own.")
+    top = argparse.ArgumentParser("corea", description="Plan, run and publish a profile; train, calibrate "
+                                  "and serve on questions of your own.")
     words = top.add_subparsers(dest="command", required=True)
     def word(name, text, which=f"{', '.join(PROFILES)}, or auto (default: laptop)", **rest):
         p = words.add_parser(name, help=text, description=text)
