@@ -54,10 +54,11 @@ def test_train_calibrate_serve(pasted):
     server = subprocess.Popen([*COREA, "serve", "policy.json", "--port", str(port)], cwd=folder, env=environment(folder), stderr=subprocess.PIPE)
     try:
         ask = dict(model="corea", messages=[dict(role="user", content=ROWS[0]["question"])])
-        for _ in range(600):
-            try: answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=ask, timeout=60, trust_env=False)
-            except httpx.TransportError: time.sleep(.2)
-            else: break
+        answer = None
+        while answer is None:
+            assert server.poll() is None, server.stderr.read()
+            try: answer = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=ask, timeout=600, trust_env=False)
+            except httpx.ConnectError: time.sleep(.2)
         assert answer.status_code == 200 and answer.json()["corea"]["who"] in ("slm", "llm") and "boxed" in answer.json()["choices"][0]["message"]["content"]
     finally:
         server.terminate()

@@ -13,13 +13,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
-from ..answer import parse
+from ..answer import INSTRUCTION, parse
 from ..core import (KINDS, LAYOUT, MODELS, CoreaError, cards, digest, load_profile, plain_text,
                         read_records, write_atomic, write_records)
 from ..data import VALUES, JsonlSet, read_questions
-from ..generate import encode, free_memory
+from ..generate import encode, free_memory, is_hub
 from ..lab.experiments import ask
 from ..lab.figures import drawn, reliability_bars, savefig
+from ..lab.tables import markdown
 from ..lab.warm import train_sft
 from ..layouts import check_layout
 from ..metrics import auroc, average, bootstrap_weights, brier, ece, interval, output_ratio, pass_at_1
@@ -175,7 +176,8 @@ def asked_for(
 ) -> dict: # as JSON gives it
     "All that decides what comes out."
     settings = {k: v for k, v in asdict(cfg).items() if k not in (*LAYOUT, *GIVEN) and not k.startswith(IDLE)}
-    return json.loads(json.dumps(dict(slm=slm, base=later("extra.policy", "files_digest")(at), seed=seed,
+    name = Path(slm).resolve().name if Path(slm).is_dir() else slm      # no path of this machine
+    return json.loads(json.dumps(dict(slm=name, base=later("extra.policy", "files_digest")(at), seed=seed,
                                       questions=digests(shares), settings=settings)))
 
 def check_folder(
@@ -445,6 +447,37 @@ def page(
         settings=rows_shown(["field", "value"], sorted(about["settings"].items())))
 
 # %% ../../nbs/14b_train.ipynb #14b0027
+CARD = """---
+{head}
+---
+
+# {name}
+
+A small language model that answers a question and states how sure it is: {how} Method:
+[COREA](https://arxiv.org/abs/2603.03752), with `corea train`.
+
+{scores}
+It is asked in one user turn: the question, a line break, and
+
+> {instruction}
+
+A confidence is as good as the questions it was measured on. On others, measure first.
+"""
+
+def card(
+    about, how, text # as from `asked_for`; a sentence on what was done; as from `in_text`
+) -> str: # Markdown
+    "What the model says of itself."
+    from huggingface_hub import ModelCardData
+    head = ModelCardData(library_name="transformers", pipeline_tag="text-generation",
+                         base_model=about["slm"].partition("@")[0] if is_hub(about["slm"]) else None,
+                         tags=["corea", "grpo", "confidence", "calibration"])
+    caption = f"On {about['questions']['test'][0]} test questions, with 95 % intervals"
+    return CARD.format(head=head.to_yaml(), name=plain_text(about["slm"]) + ", calibrated", how=plain_text(how),
+                       scores=markdown(text.rename_axis("measure").reset_index(), caption),
+                       instruction=INSTRUCTION)
+
+# %% ../../nbs/14b_train.ipynb #14b002a
 @dataclass(frozen=True)
 class Trained:
     "What `train_own` leaves."
@@ -475,7 +508,7 @@ class Trained:
         return "\n".join((in_text(compared(**self.said)).to_string(), f"report: {self.report}",
                           f"next: {self.next}"))
 
-# %% ../../nbs/14b_train.ipynb #14b0028
+# %% ../../nbs/14b_train.ipynb #14b002b
 def foretold(
     cfg, weights, shares, # configuration; of the model; as from `dealt`
     cost                  # seconds of a step and of an answer, GB
@@ -494,7 +527,7 @@ def foretold(
         f"time: about {duration(learn + asked)} (training {duration(learn)}, asking before and after "
         f"{duration(asked)})"))
 
-# %% ../../nbs/14b_train.ipynb #14b0029
+# %% ../../nbs/14b_train.ipynb #14b002c
 def probed(
     cfg, at, train, # configuration; folder of the base; training questions
     work            # folder for what is made on the way
@@ -506,7 +539,7 @@ def probed(
                    cfg.max_completion)
         return in_form(rows), (time.monotonic() - begun) / len(rows)
 
-# %% ../../nbs/14b_train.ipynb #14b002a
+# %% ../../nbs/14b_train.ipynb #14b002d
 def ready(
     cfg, at, shares, # configuration; folder of the base; as from `dealt`
     work, seed,      # folder for what is made on the way; of the training
@@ -526,7 +559,7 @@ def ready(
     tell(foretold(cfg, weights_of(at), shares, json.loads((work/"cost.json").read_text())))
     return str(start), share < FORM
 
-# %% ../../nbs/14b_train.ipynb #14b002b
+# %% ../../nbs/14b_train.ipynb #14b002e
 def how_told(
     about, cfg, taught # as from `asked_for`; configuration; whether the base was taught the form
 ) -> str: # some sentences
@@ -555,10 +588,12 @@ def carried_out(
         write_atomic(out/"records"/"steps.csv", (work/"train"/"train.csv").read_bytes())
         final.rename(out/"model")
     said["after"] = asked(out/"model", "after")
-    write_atomic(out/"report.html", page(about, how_told(about, cfg, taught), said, test))
+    how = how_told(about, cfg, taught)
+    write_atomic(out/"model"/"README.md", card(about, how, in_text(compared(**said))))
+    write_atomic(out/"report.html", page(about, how, said, test))
     shutil.rmtree(work)
 
-# %% ../../nbs/14b_train.ipynb #14b002c
+# %% ../../nbs/14b_train.ipynb #14b002f
 def train_own(
     questions,      # a .jsonl file, each line with question and gold, perhaps id and kind
     slm,            # the base: name of a model of the package, folder, hub repository, or SmolLM2-135M
@@ -585,7 +620,7 @@ def train_own(
         shutil.rmtree(out/"work", ignore_errors=True)
     return Trained(out)
 
-# %% ../../nbs/14b_train.ipynb #14b0031
+# %% ../../nbs/14b_train.ipynb #14b0034
 def parser() -> argparse.ArgumentParser: # whose arguments `command` takes
     "The word and its options."
     top = argparse.ArgumentParser("corea")
