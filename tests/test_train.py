@@ -132,7 +132,8 @@ def test_a_bad_file_is_told_in_a_line_before_anything_is_made(what, questions, t
 
 @pytest.mark.parametrize("words,says", [
     (["--slm", "smol"], "no model 'smol'"), (["--slm", "slm", "--set", "stepz=3"], "unknown field 'stepz'"), (["--slm", "slm", "--set", "steps"], "--set steps: give a field"),
-    (["--slm", "slm", "--set", "slm=llm"], "slm is not to be set: --slm says it"), (["--slm", "slm", "--set", "rollouts=1"], "rollouts is 1"),
+    (["--slm", "slm", "--set", "slm=llm"], "--set slm: a word of its own says that"), (["--slm", "slm", "--set", "progress=false"], "--set progress: a word of its own"),
+    (["--slm", "slm", "--set", "seeds=[1]"], "seeds is not to be set: --seed says it"), (["--slm", "slm", "--set", "rollouts=1"], "rollouts is 1"),
     (["--slm", "slm", "--set", "micro_batch=7"], "micro_batch=7"), (["--slm", "slm", "--profile", "own-1gpu"], "torch sees 0")])
 def test_wrong_words_are_told_in_a_line(words, says, questions, tmp_path, capsys):
     if "own-1gpu" in words:
@@ -163,9 +164,10 @@ def silent(tmp_path):
     return trainer.save_model(model, tokenizer, tmp_path/"silent")
 
 def test_a_base_without_the_form_is_taught_it_first(silent, questions, tmp_path, capsys):
-    made = train_own(questions, str(silent), tmp_path/"mine", "own-cpu", **FEW)
-    told = capsys.readouterr().out
-    assert told.startswith("form: 0% of the base's answers have it") and "taught the form of an answer" in made.report.read_text()
+    made = train_own(questions, str(silent), tmp_path/"mine", "own-cpu", lora=4, **FEW)
+    told, shown, card = capsys.readouterr().out, made.report.read_text(), (made.model/"README.md").read_text()
+    assert told.startswith("form: 0% of the base's answers have it") and "trained are adapters of rank 4" in told
+    for text in (shown, card): assert "silent, taught the form of an answer, then trained for 4 steps" in text and str(tmp_path) not in text
     states = t.compared(**made.said).loc["states a confidence"]
     assert states["before"][0] == 0 and states["after"][0] > .5
 

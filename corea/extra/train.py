@@ -153,13 +153,18 @@ def held(
     if cfg.lora: return weights * (8 if cuda else 12) / 1e9     # the model, its copy that writes, and both
     return weights * ((18 if cuda else 16) + 4 * (cfg.kl > 0)) / 1e9
 
+def room_on(
+    device # cpu or cuda
+) -> float: # GB
+    "The memory of this machine, or of its smallest card."
+    if device == "cuda": return min(cards(), default=0)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
 def check_memory(
     cfg, weights # as for `held`
 ) -> None: # `CoreaError` if it cannot fit
     "Refuse what is too large for this machine."
-    room = (min(cards(), default=0) if cfg.device == "cuda"
-            else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
-    if (need := held(cfg, weights)) <= room: return
+    if (need := held(cfg, weights)) <= (room := room_on(cfg.device)): return
     hint = "" if cfg.lora else " lora=16, which trains adapters, or"
     raise CoreaError(f"training {weights / 1e9:.1f} billion weights takes {need:.0f} GB and more, here "
                      f"there are {room:.0f}: give{hint} a smaller model")
@@ -256,7 +261,11 @@ def taught_form(
     "Teach a model the form of an answer."
     from transformers import AutoTokenizer
     weights = weights_of(at)
-    check_memory(replace(cfg, lora=0, kl=0.0), weights)     # all of them are taught
+    formless = rf"{share:.0%} of the base's answers have the form \boxed{{}} \confidence{{}}"
+    # all weights are taught
+    if (need := held(replace(cfg, lora=0, kl=0.0), weights)) > room_on(cfg.device):
+        raise CoreaError(f"{formless}, and to teach it takes {need:.0f} GB: give a base that follows "
+                         "instructions")
     some = train[:LESSONS]
     rows = answers(cfg, at, "base", some, work/"lessons.jsonl", 1, progress)
     r, asked = random.Random(f"lessons {seed}"), {q["id"]: q for q in some}
@@ -267,9 +276,8 @@ def taught_form(
                          min(MOST, math.ceil(ROWS / len(pairs))), 16, seed, cfg.device)
     now = in_form(answers(cfg, made, "taught", train[:PROBE], work/"taught.jsonl", 1, progress))
     if now < HOPELESS:
-        raise CoreaError(f"{share:.0%} of the base's answers have the form \\boxed{{}} \\confidence{{}}, "
-                         f"after lessons {now:.0%}: too few to learn from; give a base that follows "
-                         "instructions")
+        raise CoreaError(f"{formless}, after lessons {now:.0%}: too few to learn from; give a base that "
+                         "follows instructions")
     return made
 
 # %% ../../nbs/14b_train.ipynb #14b001a
@@ -473,9 +481,9 @@ def card(
                          base_model=about["slm"].partition("@")[0] if is_hub(about["slm"]) else None,
                          tags=["corea", "grpo", "confidence", "calibration"])
     caption = f"On {about['questions']['test'][0]} test questions, with 95 % intervals"
-    return CARD.format(head=head.to_yaml(), name=plain_text(about["slm"]) + ", calibrated", how=plain_text(how),
-                       scores=markdown(text.rename_axis("measure").reset_index(), caption),
-                       instruction=INSTRUCTION)
+    return CARD.format(head=head.to_yaml(), name=plain_text(about["slm"]) + ", calibrated",
+                       how=plain_text(how), instruction=INSTRUCTION,
+                       scores=markdown(text.rename_axis("measure").reset_index(), caption))
 
 # %% ../../nbs/14b_train.ipynb #14b002a
 @dataclass(frozen=True)
@@ -646,6 +654,8 @@ def command(
     args = vars(parser().parse_args(words))
     args.pop("command")
     changes = dict(map(later("lab.command", "setting"), args.pop("set")))
+    if own := sorted(changes.keys() & {*args, "progress"}):
+        raise CoreaError(f"--set {own[0]}: a word of its own says that, see corea train --help")
     from transformers.utils import logging
     logging.set_verbosity_error()
     logging.disable_progress_bar()
