@@ -369,6 +369,17 @@ PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(
     slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu", engine="transformers",
     rollouts_by="transformers", processes=2, max_completion=80)
 
+# %% ../nbs/00_core.ipynb #acd576b9
+# Questions of one's own and one small model (14b_train). Rank of the adapters and learning rate are for a
+# model as large as that of `real`; `corea train` takes others for other sizes.
+PROFILES["own-cpu"] = dict(
+    methods=("l1",), control_seeds=(), seeds=(0,), snapshots=(), n_train=16384, n_test=1000, samples=2,
+    steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16, lr=5e-4, kl=0.0,
+    max_completion=256, sift=12, batch_size=64, workers=1, rollouts_by="engine", share_prompts=True)
+PROFILES["own-1gpu"] = PROFILES["own-cpu"] | dict(
+    device="cuda", questions_per_step=16, max_completion=1024, sift=32, batch_size=256, samples=4,
+    share_prompts=False)
+
 # %% ../nbs/00_core.ipynb #8b577721
 def cards() -> list: # GB of each
     "The GPUs in sight."
