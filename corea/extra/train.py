@@ -112,7 +112,7 @@ def weights_of(
 
 def suits(
     weights, device # of the model; cpu or cuda
-) -> Suits:
+) -> Suits: # the first that is large enough
     "What suits a model of this size."
     return next(x for x in SIZES[device] if weights <= x.weights)
 
@@ -582,7 +582,7 @@ def carried_out(
     cfg, at, about, shares, # configuration; folder of the base; as from `asked_for`; as from `dealt`
     out, seed,              # folder; of the training
     tell, progress          # called with what is to be told; show bars
-) -> None:
+) -> None: # all is in the folder
     "Train and ask; what is on disk is not done again."
     work, test = out/"work", shares["test"][:cfg.n_test]
     for share, rows in shares.items(): write_records(out/"data"/f"{share}.jsonl", rows)
