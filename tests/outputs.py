@@ -1,6 +1,6 @@
 """Do the notebooks still print what is stored in them? `make outputs`, before a commit that changes what some cell shows.
 
-    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward; all but 10_results by default
+    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward or book/2_when_to_ask; all but 10_results by default
 
 runs each notebook as a reader would, one thread, no progress bars, and compares every cell's text with the stored one. Pictures are not
 compared. A cell whose text depends on the machine or the clock has the tag `varies`: it must still print as many lines, no more is asked of it.
@@ -41,8 +41,13 @@ def run(path):
     nb = nbformat.read(path, as_version=4)
     for cell in nb.cells:
         if cell.cell_type == "code" and SKIPPED.search(cell.source): cell.source = ""
-    NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
+    NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     return json.loads(nbformat.writes(nb))
+
+def everything():
+    "Names of all notebooks that are compared: the book's chapters too."
+    paths = [p for g in ("*.ipynb", "book/*.ipynb") for p in NBS.glob(g) if not p.stem.startswith("10_")]
+    return sorted(p.relative_to(NBS).with_suffix("").as_posix() for p in paths)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -50,7 +55,7 @@ def main(argv=None):
     parser.add_argument("--store", action="store_true", help="keep the new outputs")
     args, behind = parser.parse_args(argv), 0
     os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false", PYTHONHASHSEED="0")
-    for name in args.notebooks or sorted(p.stem for p in NBS.glob("*.ipynb") if not p.stem.startswith("10_")):
+    for name in args.notebooks or everything():
         path = NBS/f"{name}.ipynb"
         stored = json.loads(path.read_text(encoding="utf-8"))
         again = run(path)
