@@ -543,11 +543,11 @@ def adapters(
 
 # %% ../nbs/06_trainer.ipynb #8e8449ce
 BESIDE = {*LAYOUT, "profile", "slm", "llm", "slm_size", "llm_size", "train_set", "datasets", "n_train",
-          "n_calibration", "n_test", "methods", "seeds", "control", "control_seeds", "variants", "save_every",
-          "eval_temperature", "samples", "snapshot_questions", "probe_questions", "probe_hidden", "probe_lr",
-          "probe_epochs", "router_questions", "router_samples", "router_lr", "router_epochs", "router_lora",
-          "ceiling_questions", "ceiling_lr", "max_drop", "batch_size", "engine",
-          "llm_server", "llm_training"}     # of no effect on the weights
+          "n_calibration", "n_test", "draw", "methods", "seeds", "control", "control_seeds", "variants",
+          "save_every", "eval_temperature", "samples", "snapshot_questions", "probe_questions",
+          "probe_hidden", "probe_lr", "probe_epochs", "router_questions", "router_samples", "router_lr",
+          "router_epochs", "router_lora", "ceiling_questions", "ceiling_lr", "max_drop", "batch_size",
+          "engine", "llm_server", "llm_training"}     # of no effect on the weights
 
 def check_begun(
     out,                    # folder of a run

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from corea.extra import pairs, recorded as rec
 from corea import published as files
 from corea.core import FIGURES, CoreaError
-from corea.metrics import auroc, bootstrap_weights, interval
+from corea.metrics import auroc, bootstrap_weights, brier, ece, interval
 
 def write(folder, name, text):
     path = folder/name
@@ -339,6 +339,31 @@ def test_published_intervals():
         c = chat(d, m, p)
         ends = interval(r.auroc, auroc(c.confidence, c.correct, bootstrap_weights(np.arange(len(c)), 400)))
         np.testing.assert_allclose(ends, [r.ci_lb, r.ci_ub], atol=tolerance, err_msg=f"{d} {m} {p}")
+
+def test_every_published_figure_of_trained_confidences_to_the_last_digit():
+    "Accuracy, Brier score, ECE and AUROC of five signals on each set whose rows can be had."
+    at_hand("rlcr")
+    found = {}
+    for d in ("math-500", "commonsenseqa", "gpqa"):
+        rows = published(*(f"rlcr_{k}" for k in ("accuracy", "brier_score", "ece", "auroc"))).query("dataset == @d")
+        theirs = json.loads((RECORDS/"rlcr"/d/"metrics.json").read_text())
+        assert {(r.figure, r.model): r.number for r in rows.itertuples()} == {
+            (f"rlcr_{k}", m): theirs[m][k] for m in theirs for k in ("accuracy", "brier_score", "ece", "auroc")}
+        try: f = rec.rlcr(d)
+        except CoreaError: continue     # GPQA's rows stay where they are published
+        for m, x in f.groupby("model"):
+            found |= {(d, m, "rlcr_accuracy"): x.correct.mean(), (d, m, "rlcr_auroc"): auroc(x.confidence, x.correct),
+                      (d, m, "rlcr_ece"): ece(x.confidence, x.correct), (d, m, "rlcr_brier_score"): brier(x.confidence, x.correct)}
+    wanted = published("rlcr_accuracy", "rlcr_brier_score", "rlcr_ece", "rlcr_auroc").set_index(["dataset", "model", "figure"])
+    assert len(found) >= 40
+    for key, x in found.items(): assert abs(x - wanted.number[key]) <= wanted.tolerance[key], key
+
+def test_what_the_first_page_says_of_trained_confidences_comes_from_the_records():
+    at_hand("rlcr")
+    kept = pd.read_csv(FIGURES/"trained"/"ranking.csv").set_index(["set", "against"]).value
+    for (d, m), x in kept.items():
+        f = {k: g for k, g in rec.rlcr(d).groupby("model")}
+        assert abs(auroc(f["RLCR"].confidence, f["RLCR"].correct) - auroc(f[m].confidence, f[m].correct) - x) < 1e-6
 
 def test_published_accuracies_of_the_solvers():
     at_hand("gsm8k_solutions")

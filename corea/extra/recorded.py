@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SETS', 'SIZES', 'CURVE', 'read_tidy', 'read_harness', 'plaut_sha256', 'plaut', 'gsm8k_solutions', 'routerbench365',
-           'related', 'cascade_of']
+           'rlcr', 'related', 'cascade_of']
 
 # %% ../../nbs/12_recorded.ipynb #87573f7a
 import json, math, re
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from ..answer import NUMBER
 from ..core import FILES, CoreaError
 from ..data import csv_rows, json_lines
-from ..published import RecordSet, copies
+from ..published import RecordSet, copies, unpacked
 
 # %% ../../nbs/12_recorded.ipynb #52d95c54
 COLUMNS = ["dataset", "question_id", "model", "correct", "confidence", "tokens", "price"]
@@ -202,6 +202,36 @@ def read_routerbench(
                                   oracle=r["oracle_model_to_route_to"])
     return framed(each(), path)
 
+# %% ../../nbs/12_recorded.ipynb #260d93d4
+SIGNALS = ("Base", "RLVR", "RLVR-Classifier", "Answer-Prob", "RLCR")
+OF_SIGNAL = ("evals", "confidence_levels", "c_lengths")
+RLCR = {"math-500": "38c083d570f0fce271db4125483f891fe4364ab1febec3416a6ce817d957834d",
+        "commonsenseqa": "b4d3bf65008c5a94250529f47d70203dca9d07b1ab4d9f364e7206d8674ff96f",
+        "gpqa": "f0e6d35819ad859356cb97fd2c79f80491a6a4e74856108454a7373ac6748259"}
+
+def read_rlcr(
+    path, # data-00000-of-00001.arrow
+    dataset # what the set is called in the rows
+) -> pd.DataFrame: # as from `framed`, with gold, and length in characters; `CoreaError` names file and row
+    "Five signals' answers to each question; ids are places in the file."
+    import pyarrow as pa
+    try: rows = pa.ipc.open_stream(unpacked(path)).read_all().to_pylist()
+    except (pa.ArrowException, OSError) as e:
+        raise CoreaError(f"{path}: no Arrow stream ({type(e).__name__})") from e
+    def each():
+        for i, r in enumerate(rows):
+            for m in SIGNALS:
+                where = f"{path}, row {i}"
+                try: mark, said, length = (r[f"{m}-{k}"][0] for k in OF_SIGNAL)
+                except (KeyError, TypeError, IndexError):
+                    raise CoreaError(f"{where}: no {', '.join(OF_SIGNAL)} of {m}: "
+                                     "not as its authors publish it") from None
+                yield where, dict(dataset=dataset, question_id=f"{dataset}-{i:04}", model=m,
+                                  correct=right(mark, where),
+                                  confidence=number_of(said, "confidence", where, 1),
+                                  gold=str(r.get("answer", "")), length=length)
+    return framed(each(), path)
+
 # %% ../../nbs/12_recorded.ipynb #e11a0c71
 SETS = {s.name: s for s in (
     RecordSet("plaut", "bplaut/llm-calibration-and-correctness-prediction",
@@ -212,7 +242,9 @@ SETS = {s.name: s for s in (
     RecordSet("routerbench365", "FrontierCS/Frontier-CS", "4d508c1954766e0dda0347e1f14946978ef6b761",
               "research/problems/llm_router/resources/", "", "MIT",
               ("7f78353344322a06d69b87d67ec8ee80c2fba44c07e57f2f5e048f4147815ffd",      # as published
-               "7d6503deeb40872fe060197b574f080346d3c1b131106499141af2705a009154")))}  # without texts
+               "7d6503deeb40872fe060197b574f080346d3c1b131106499141af2705a009154")),  # without texts
+    RecordSet("rlcr", "damanimehul/RLCR", "8904bedf1af827e0a1bcc3c907bf505d88540bd2",
+              "eval_outputs/Hotpot-models/", "", "MIT"))}
 SIZES = dict(arc=2590, hellaswag=6000, mmlu=6000, truthfulqa=817, winogrande=6000)
 
 def plaut_sha256(
@@ -244,6 +276,15 @@ def gsm8k_solutions() -> pd.DataFrame: # as from `read_solutions`
 def routerbench365() -> pd.DataFrame: # as from `read_routerbench`
     "RouterBench's eleven models on 365 questions."
     return read_routerbench(*copies(s := SETS["routerbench365"], ["reference_data.csv"], s.sha256))
+
+# %% ../../nbs/12_recorded.ipynb #ac3019ce
+def rlcr(
+    dataset # math-500, commonsenseqa or gpqa
+) -> pd.DataFrame: # as from `read_rlcr`; `CoreaError` for another set, or rows that are not to be had
+    "Five signals of a model of 7B, on a set that none of them was trained on."
+    if dataset not in RLCR: raise CoreaError(f"no records of {dataset!r}: choose one of {', '.join(RLCR)}")
+    path, = copies(SETS["rlcr"], [f"{dataset}/data-00000-of-00001.arrow"], [RLCR[dataset]])
+    return read_rlcr(path, dataset)
 
 # %% ../../nbs/12_recorded.ipynb #26c7e9cd
 # in the order of the metrics' arguments

@@ -21,7 +21,7 @@ from ..confidence import (Probe, Router, average_probability, expected_confidenc
 from ..core import (ANSWERS, ARTIFACTS, CEILING, FIGURES, CoreaError, Record, append_records,
                         cards, die_with, digest, is_recorded, load_profile, provenance, read_records,
                         write_atomic, write_records)
-from ..data import find_dataset, load_questions, public_text, set_name
+from ..data import find_dataset, load_questions, public_text, set_name, split_of
 from ..generate import Sampling, free_memory, load_checkpoint
 from .grid import (IDLE, chains, check_run, config_for, how_many, revisions, size, training, weight,
                             work_of)
@@ -144,6 +144,13 @@ def ask(
     return rows
 
 # %% ../../nbs/09_experiments.ipynb #8c816635
+def asked_of(
+    cfg, dataset, # configuration, a set by name
+    split, n=None # calibration or test; as in `load_questions`
+) -> list: # of question dicts
+    "The questions of the draw that a configuration asks."
+    return load_questions(dataset, split_of(split, cfg.draw), n)
+
 def ask_all(
     cfg, engine, model, # configuration, engine, name of the model in the records
     folder,             # one shard per split and data set goes there
@@ -152,7 +159,7 @@ def ask_all(
     "All calibration and test answers of one model."
     for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test)):
         for d in cfg.datasets:
-            ask(engine, model, load_questions(d, split, n), Path(folder)/f"{split}-{set_name(d)}.jsonl",
+            ask(engine, model, asked_of(cfg, d, split, n), Path(folder)/f"{split}-{set_name(d)}.jsonl",
                 cfg.samples, cfg.eval_temperature, cfg.max_completion, split, tick)
 
 # %% ../../nbs/09_experiments.ipynb #c922037c
@@ -162,7 +169,7 @@ def ask_snapshots(
     tick=lambda n: None # as in `ask`
 ) -> None:
     "Answers to the first in-domain test questions at every snapshot."
-    questions = load_questions(cfg.train_set, "test", cfg.snapshot_questions)
+    questions = asked_of(cfg, cfg.train_set, "test", cfg.snapshot_questions)
     for step in cfg.snapshots:
         with closing(LazyEngine(cfg, str(run/f"step-{step:04d}"))) as engine:
             ask(engine, f"{name}@{step}", questions, Path(folder)/f"step-{step:04d}.jsonl", cfg.samples,
@@ -228,7 +235,7 @@ def teach_scores(
     if (folder/"scores.jsonl").exists():
         known = read_records(folder/"scores.jsonl")
         if known and all(r.get("lessons") == lessons for r in known): return
-    shards = [(split, d, load_questions(d, split, n), read_records(folder/f"{split}-{set_name(d)}.jsonl"))
+    shards = [(split, d, asked_of(cfg, d, split, n), read_records(folder/f"{split}-{set_name(d)}.jsonl"))
               for split, n in (("calibration", cfg.n_calibration), ("test", cfg.n_test))
               for d in cfg.datasets]
     net, text = load_checkpoint(final, cfg.device), {q["id"]: q["question"] for q in train}
@@ -377,7 +384,7 @@ def run_chain(
                 with clock("ask for probe and router"): lessons = ask_train(cfg, engine, name, answers, tick)
             if name.startswith("base"):
                 with clock("ask snapshots"):
-                    ask(engine, f"{name}@0", load_questions(cfg.train_set, "test", cfg.snapshot_questions),
+                    ask(engine, f"{name}@0", asked_of(cfg, cfg.train_set, "test", cfg.snapshot_questions),
                         root/"snapshots"/name/"step-0000.jsonl", cfg.samples, cfg.eval_temperature,
                         cfg.max_completion, tick=tick)
         if method == "rlvr":
@@ -428,7 +435,7 @@ def collect(
     if (log := root/"train"/name/"train.csv").exists(): write_atomic(out/f"train_{name}.csv", log.read_text())
     if cfg.train_set in cfg.datasets and not recorded and not getattr(find_dataset(cfg.train_set), "private",
                                                                       False):
-        asked = {q["id"]: q for q in load_questions(cfg.train_set, "test", min(cfg.n_test, EXAMPLES))}
+        asked = {q["id"]: q for q in asked_of(cfg, cfg.train_set, "test", min(cfg.n_test, EXAMPLES))}
         texts = [dict(question_id=r["question_id"], question=asked[r["question_id"]]["question"],
                       gold=asked[r["question_id"]]["gold"],
                       completion=readable(r["completion"]))
@@ -616,7 +623,7 @@ def run(
     # another's whole records stay until these are whole
     kept = out if settled(out) in (None, root.name) else root/"records"
     for split, sets in how_many(cfg).items():
-        for d in sets: load_questions(d, split)     # a set that cannot be had is told before any work is done
+        for d in sets: asked_of(cfg, d, split)     # a set that cannot be had is told before any work is done
     prepare(cfg)
     had = reusable(cfg, reuse)
     # what is gathered stays listed while it is gathered again

@@ -10,7 +10,7 @@ __all__ = ['IDLE', 'chains', 'config_for', 'completions', 'size', 'how_many', 'l
 from dataclasses import replace
 import pandas as pd
 from ..core import CEILING, LAYOUT, Config, CoreaError, is_recorded
-from ..data import find_dataset, set_name
+from ..data import DATASETS, find_dataset, set_name, split_of
 from ..layouts import cut_batch
 from ..reward import find_term
 from ..server import address
@@ -54,7 +54,7 @@ def completions(
         seen = (1 if name.startswith("base") else len(own.snapshots) if method not in (None, "control")
                 and not told else 0)
         rows.append((name, "snapshots", home,
-                     seen * size(home, "test", cfg.snapshot_questions) * cfg.samples))
+                     seen * size(home, split_of("test", cfg.draw), cfg.snapshot_questions) * cfg.samples))
         if method == "rlvr":
             rows += [(name, "probe", home, cfg.probe_questions),
                      (name, "router", home, cfg.router_questions * cfg.router_samples)]
@@ -74,7 +74,8 @@ def how_many(
 ) -> dict: # split -> data set -> number
     "The questions of each split: as many as the configuration asks for, or all if a set has fewer."
     wanted = dict(calibration=cfg.n_calibration, test=cfg.n_test)
-    return {split: {d: size(d, split, n) for d in cfg.datasets} for split, n in wanted.items()}
+    return {split: {d: size(d, split_of(split, cfg.draw), n) for d in cfg.datasets}
+            for split, n in wanted.items()}
 
 def llm_elsewhere(
     cfg # `corea.core.Config`
@@ -128,6 +129,8 @@ def check_run(
             names = [find_dataset(d).name for d in own.datasets]
             if twice := [n for i, n in enumerate(names) if n in names[:i]]:
                 raise CoreaError(f"two data sets are called {twice[0]!r}: rename one of the files")
+            if own.draw > 1 and (once := [d for d in names if d not in DATASETS]):
+                raise CoreaError(f"draw is {own.draw}, and {once[0]} has one draw alone: leave it at 1")
             home = find_dataset(own.train_set)
             if "train" not in getattr(home, "splits", {"train": 0}):
                 raise CoreaError(f"train_set {own.train_set!r} has no training questions: "
