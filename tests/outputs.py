@@ -7,20 +7,23 @@ compared. A cell whose text depends on the machine or the clock has the tag `var
 --store writes the new outputs of the cells that differ, and of no others, into the notebook.
 """
 import argparse, difflib, json, os, re, sys
+from itertools import groupby
 from pathlib import Path
 
 NBS = Path(__file__).resolve().parents[1]/"nbs"
 SKIPPED = re.compile(r"^#\|\s*(gpu|slow|net|vllm)\b|^#\|\s*eval:\s*false", re.M)      # as nbdev_test has it
 
+def shown(output):
+    "What one output says beside pictures."
+    found = next((x for kind in ("text/markdown", "text/html", "text/plain") if (x := output.get("data", {}).get(kind))), "")
+    return "".join(found)
+
 def text_of(outputs):
     "What a cell says, without what is new in every run."
     said = []
-    for o in outputs:
-        if o["output_type"] == "stream": said.append("".join(o["text"]) if o["name"] == "stdout" else "")
-        for kind in ("text/markdown", "text/html", "text/plain"):
-            if kind in o.get("data", {}):
-                said.append("".join(o["data"][kind]))
-                break
+    for stream, some in groupby(outputs, key=lambda o: o.get("name")):      # a slow machine sends what is printed in several pieces
+        if stream: said.append("".join("".join(o["text"]) for o in some) if stream == "stdout" else "")
+        else: said += [shown(o) for o in some]
     text = "\n".join(said)
     text = re.sub(r"\bT_[0-9a-f]{5}", "T_", text)               # pandas' name of a styled table
     return re.sub(r" at 0x[0-9a-f]+|ipykernel_\d+|/tmp/\w+", "", text).strip()
