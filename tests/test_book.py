@@ -60,7 +60,7 @@ def test_links_lead_somewhere_and_notebooks_are_links(path):
 def test_no_result_is_typed(path):
     "What is measured comes from a cell; 95 % is the level of every interval."
     for text in prose(path):
-        text = re.sub(r"`[^`]*`|\$[^$]*\$|95 %", "", text)
+        text = re.sub(r"\]\([^)]*\)|`[^`]*`|\$[^$]*\$|95 %", "", text)
         assert not (found := re.findall(r"\b\d+\.\d{2,}\b|\b\d[\d.]* ?%", text)), found
 
 def test_terms_are_spelt_out_where_they_first_stand():
