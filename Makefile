@@ -56,7 +56,7 @@ test: $(STAMP)  ## every test, as CI runs them
 	@$(call say,"2/3  notebooks")
 	@mkdir -p artifacts
 	@set -o pipefail; $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing --skip_file_glob '10_*' 2>&1 | tee artifacts/nbdev_test.log
-	@ran=$$(grep -c '^- Completed' artifacts/nbdev_test.log || true); have=$$(ls nbs/*.ipynb | grep -vc '/10_' || true); \
+	@ran=$$(grep -c '^- Completed' artifacts/nbdev_test.log || true); have=$$(ls nbs/*.ipynb nbs/book/*.ipynb | grep -vc '/10_' || true); \
 	  [ "$$have" -gt 0 ] && [ "$$ran" = "$$have" ] || { echo "nbdev_test ran $$ran notebooks, nbs/ holds $$have beside 10_*"; exit 1; }
 	@$(call say,"3/3  pytest and 10_results through papermill")
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=5 --ignore=tests/test_exports.py --ignore=tests/test_structure.py

@@ -1,26 +1,29 @@
 """Do the notebooks still print what is stored in them? `make outputs`, before a commit that changes what some cell shows.
 
-    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward; all but 10_results by default
+    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward or book/2_when_to_ask; all but 10_results by default
 
 runs each notebook as a reader would, one thread, no progress bars, and compares every cell's text with the stored one. Pictures are not
 compared. A cell whose text depends on the machine or the clock has the tag `varies`: it must still print as many lines, no more is asked of it.
 --store writes the new outputs of the cells that differ, and of no others, into the notebook.
 """
 import argparse, difflib, json, os, re, sys
+from itertools import groupby
 from pathlib import Path
 
 NBS = Path(__file__).resolve().parents[1]/"nbs"
 SKIPPED = re.compile(r"^#\|\s*(gpu|slow|net|vllm)\b|^#\|\s*eval:\s*false", re.M)      # as nbdev_test has it
 
+def shown(output):
+    "What one output says beside pictures."
+    found = next((x for kind in ("text/markdown", "text/html", "text/plain") if (x := output.get("data", {}).get(kind))), "")
+    return "".join(found)
+
 def text_of(outputs):
     "What a cell says, without what is new in every run."
     said = []
-    for o in outputs:
-        if o["output_type"] == "stream": said.append("".join(o["text"]) if o["name"] == "stdout" else "")
-        for kind in ("text/markdown", "text/html", "text/plain"):
-            if kind in o.get("data", {}):
-                said.append("".join(o["data"][kind]))
-                break
+    for stream, some in groupby(outputs, key=lambda o: o.get("name")):      # a slow machine sends what is printed in several pieces
+        if stream: said.append("".join("".join(o["text"]) for o in some) if stream == "stdout" else "")
+        else: said += [shown(o) for o in some]
     text = "\n".join(said)
     text = re.sub(r"\bT_[0-9a-f]{5}", "T_", text)               # pandas' name of a styled table
     return re.sub(r" at 0x[0-9a-f]+|ipykernel_\d+|/tmp/\w+", "", text).strip()
@@ -41,8 +44,13 @@ def run(path):
     nb = nbformat.read(path, as_version=4)
     for cell in nb.cells:
         if cell.cell_type == "code" and SKIPPED.search(cell.source): cell.source = ""
-    NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
+    NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     return json.loads(nbformat.writes(nb))
+
+def everything():
+    "Names of all notebooks that are compared: the book's chapters too."
+    paths = [p for g in ("*.ipynb", "book/*.ipynb") for p in NBS.glob(g) if not p.stem.startswith("10_")]
+    return sorted(p.relative_to(NBS).with_suffix("").as_posix() for p in paths)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -50,7 +58,7 @@ def main(argv=None):
     parser.add_argument("--store", action="store_true", help="keep the new outputs")
     args, behind = parser.parse_args(argv), 0
     os.environ.update(OMP_NUM_THREADS="1", TQDM_DISABLE="1", TOKENIZERS_PARALLELISM="false", PYTHONHASHSEED="0")
-    for name in args.notebooks or sorted(p.stem for p in NBS.glob("*.ipynb") if not p.stem.startswith("10_")):
+    for name in args.notebooks or everything():
         path = NBS/f"{name}.ipynb"
         stored = json.loads(path.read_text(encoding="utf-8"))
         again = run(path)

@@ -7,13 +7,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def snapshot(root):
     "Bytes of every notebook and module, by path."
-    return {str(p.relative_to(root)): p.read_bytes() for g in ("nbs/*.ipynb", "corea/**/*.py") for p in sorted(root.glob(g))}
+    return {str(p.relative_to(root)): p.read_bytes() for g in ("nbs/*.ipynb", "nbs/book/*.ipynb", "corea/**/*.py") for p in sorted(root.glob(g))}
 
 @pytest.mark.parametrize("command, cure", [
     ("nbdev_clean", "metadata, ids or execution counts that nbdev_clean removes"),
     ("nbdev_export", "not what the notebooks export (corea/ is never edited by hand)")])
 def test_command_changes_nothing(command, cure, tmp_path):
-    for p in [*(ROOT/"nbs").glob("*.ipynb"), *(ROOT/"corea").rglob("*.py")]:
+    for p in [*(ROOT/"nbs").glob("*.ipynb"), *(ROOT/"nbs"/"book").glob("*.ipynb"), *(ROOT/"corea").rglob("*.py")]:
         (copy := tmp_path/p.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(p, copy)
     shutil.copy(ROOT/"settings.ini", tmp_path)

@@ -10,6 +10,7 @@ import corea
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT/"nbs").glob("*.ipynb"))
+BOOK = sorted((ROOT/"nbs"/"book").glob("*.ipynb"))        # chapters to be read, beside the modules; see test_book
 MAP = ["00_core", "01_data", "01a_published", "01b_overlap", "01c_zero_shot", "02_answer", "02a_grading", "03_metrics", "03a_walk", "04_reward",
        "04a_targets", "05_generate", "05a_server", "05b_layouts", "05c_recorded_engine", "06_trainer", "06a_base", "06b_warm", "07_confidence", "07a_scores", "08_cascade",
        "08a_grid", "08b_thresholds", "08c_policies", "08d_together", "08e_prices", "08f_verdict", "08g_plan", "09_experiments", "09a_records",
@@ -41,7 +42,7 @@ class Cell:
 
 @lru_cache(None)
 def cells(path):
-    return [Cell(path.stem, i, c) for i, c in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"])]
+    return [Cell(path.relative_to(ROOT/"nbs").with_suffix("").as_posix(), i, c) for i, c in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"])]
 
 def code(path): return [c for c in cells(path) if c.kind == "code"]
 
@@ -82,7 +83,7 @@ def test_one_notebook_one_module():
             if ".".join(p.relative_to(ROOT/"corea").with_suffix("").parts) not in MODULES and not p.name.startswith("_")])
 
 def test_notebooks_that_are_only_read_or_run_export_nothing():
-    report([f"{c.where}: exports" for p in NOTEBOOKS if order(p.stem)[0] in (10, 11, 99) for c in code(p)
+    report([f"{c.where}: exports" for p in [*BOOK, *(p for p in NOTEBOOKS if order(p.stem)[0] in (10, 11, 99))] for c in code(p)
             if c.exported or any(d.startswith("default_exp") for d in c.directives)])
 
 def imported(tree):
@@ -175,7 +176,7 @@ def test_light_modules_stay_light():
 
 # how a notebook reads
 
-@each(NOTEBOOKS)
+@each(NOTEBOOKS + BOOK)
 def test_opens_with_title_and_subtitle(path):
     first = next((c for c in cells(path) if c.kind == "markdown"), None)
     assert first and re.match(r"# \S.*\n+> \S", first.source), f"nbs/{path.name}: begins with no `# Title` and `> subtitle`"
@@ -191,7 +192,7 @@ def test_reading_time(path):
     words = len(re.findall(r"\w[\w'’.-]*", re.sub(r"<[^>]+>|\]\([^)]*\)", " ", text)))
     assert words <= MINUTES * WORDS_A_MINUTE, f"nbs/{path.name}: {words} words, {words/WORDS_A_MINUTE:.1f} minutes"
 
-@each(NOTEBOOKS)
+@each(NOTEBOOKS + BOOK)
 def test_code_fits_a_screen(path):
     "Lines of at most 110 columns, but for those of a text that goes over several lines."
     problems = []
@@ -209,7 +210,7 @@ STILL_LONG = {"05a_server", "08_cascade", "09b_study", "09f_report"}
 
 def is_table(cell): return len(cell.tree.body) == 1 and isinstance(n := cell.tree.body[0], ast.Assign) and getattr(n.targets[0], "id", "") in TABLES
 
-@each([p for p in NOTEBOOKS if p.stem not in STILL_LONG])
+@each([p for p in NOTEBOOKS + BOOK if p.stem not in STILL_LONG])
 def test_a_cell_is_read_at_a_glance(path):
     "At most 45 lines of code."
     report([f"{c.where}: {n} lines of code, split it" for c in code(path) if (n := len(c.source.splitlines())) > 45 and not is_table(c)])
@@ -229,7 +230,7 @@ def asks_for_code(call):
 
 ABSOLUTE = r"(?<![\w.:/~])/(?:home|root|Users|tmp|var|usr|opt|etc|mnt|srv|work|workspace|content|private)/[\w.-]+|\b[A-Z]:\\\\?\w"
 
-@each(NOTEBOOKS)
+@each(NOTEBOOKS + BOOK)
 def test_nothing_dangerous_and_no_path_of_one_machine(path):
     problems = [f"{c.where}: {why}" for c in code(path) for pattern, why in FORBIDDEN.items() if re.search(pattern, c.source)]
     for c in cells(path):
@@ -237,11 +238,11 @@ def test_nothing_dangerous_and_no_path_of_one_machine(path):
             if m := re.search(ABSOLUTE, text): problems.append(f"{place}{c.where}: absolute path {m[0]}")
     report(problems)
 
-@each(NOTEBOOKS)
+@each(NOTEBOOKS + BOOK)
 def test_no_checkpoint_may_bring_code(path):
     report([f"{c.where}: from_pretrained without trust_remote_code=False" for c in code(path) if c.exported for n in ast.walk(c.tree) if asks_for_code(n)])
 
-@each(NOTEBOOKS)
+@each(NOTEBOOKS + BOOK)
 def test_carries_no_widget_state_and_runs(path):
     nb = json.loads(path.read_text(encoding="utf-8"))
     assert "widgets" not in nb["metadata"], f"nbs/{path.name}: widget state, which GitHub refuses to show"
