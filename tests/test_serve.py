@@ -245,7 +245,7 @@ def test_half_a_line_on_a_full_disk_spoils_no_other(tmp_path):
     for k in range(6):
         if k in (2, 3): book.stream = Full(book.stream or book._open())
         book.write(dict(n=k))
-    book.release()
+    book.hand_over()
     assert [r.get("n", r.get("start")) for r in read_records(tmp_path/"ledger.jsonl")] == ["toy", 0, 1, 4, 5] and book.lost == 2
 
 def test_a_killed_server_has_written_down_whatever_it_answered(world, tmp_path):

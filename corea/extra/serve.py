@@ -179,7 +179,7 @@ class Ledger(RotatingFileHandler):
         "Add a line."
         self.handle(logging.makeLogRecord(dict(msg=json.dumps(row))))
 
-    def release(self) -> None:
+    def hand_over(self) -> None:
         "Another server may go on with it."
         self.close()
         self.owner.close()
@@ -466,7 +466,7 @@ def app_for(
     @asynccontextmanager
     async def life(app):
         yield
-        if book: book.release()
+        if book: book.hand_over()
     app = Starlette(routes=routes(service), lifespan=life,
                     exception_handlers={HTTPException: elsewhere, Refusal: refused})
     app.state.service = service
