@@ -3,8 +3,9 @@ import hashlib, json, os
 from dataclasses import asdict, replace
 import pytest
 from corea.lab.base import TINY, Recipe, SIZES, base_tokenizer, make_base, make_model, overconfident, stream
-from corea.core import MODELS
+from corea.core import MODELS, load_profile
 from corea.data import DATASETS, VALUES, all_questions, revision
+from corea.generate import load_checkpoint
 
 # `make long`: as many questions a step as the real recipe has, until the models can answer some
 RECIPE = replace(TINY, pretrain_batch=32, slm_steps=300, llm_steps=300) if os.environ.get("COREA_LONG") else TINY
@@ -41,3 +42,15 @@ def test_every_value_can_be_said():
     said = [overconfident(r) for _ in range(4000)]
     assert set(said) == set(VALUES)
     assert sum(map(float, said)) / len(said) > 0.8
+
+def test_the_trained_model_is_the_base_with_other_weights():
+    "It has the base's form and tokenizer, is small enough to be committed, and says of itself how it came about."
+    base, trained = MODELS/"slm", MODELS/"slm-corea"
+    told = json.loads((trained/"training.json").read_text())
+    assert (told["base"], told["method"], told["steps"]) == ("slm", "l1", load_profile(told["profile"]).steps)
+    assert told["seed"] in load_profile(told["profile"]).seeds and sum(p.stat().st_size for p in trained.iterdir()) < 1_000_000
+    about = [json.loads((m/"config.json").read_text()) | dict(dtype="") for m in (base, trained)]
+    assert about[0] == about[1]
+    for name in ("tokenizer.json", "chat_template.jinja"): assert (base/name).read_bytes() == (trained/name).read_bytes()
+    a, b = (load_checkpoint(m).state_dict() for m in (base, trained))
+    assert a.keys() == b.keys() and 0 < max((a[k] - b[k]).abs().max() for k in a) < 1

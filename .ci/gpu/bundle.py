@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[2]
-TRANSFER, PIECE = 44_000_000, 43_000_000    # bytes of a part, and of a piece of a file that is cut
+TRANSFER, PIECE = 42_000_000, 41_000_000    # bytes of a part, and of a piece of a file that is cut
 PYTHON = "3.12"
 SYSTEM = dict(python_version=PYTHON, python_full_version=f"{PYTHON}.3", sys_platform="linux", platform_system="Linux", os_name="posix",
               platform_machine="x86_64", implementation_name="cpython", platform_python_implementation="CPython")
