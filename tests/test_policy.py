@@ -288,3 +288,10 @@ def test_what_was_saved_is_counted_against_the_large_model_alone(policy, tmp_pat
     write_records(tmp_path/"ledger.jsonl", [dict(who="slm")])
     with pytest.raises(CoreaError, match="names no policy"): ledger_report(tmp_path/"ledger.jsonl")
     with pytest.raises(CoreaError, match="makes no sense"): ledger_report(tmp_path/"ledger.jsonl", tmp_path/"policy.json")
+
+def test_a_folder_of_corea_train_names_the_model_in_it(tmp_path):
+    from corea.extra.policy import files_digest, place_of
+    (tmp_path/"mine"/"model").mkdir(parents=True)
+    assert place_of(str(tmp_path/"mine")) == str(tmp_path/"mine")
+    for p in (MODELS/"slm").iterdir(): (tmp_path/"mine"/"model"/p.name).write_bytes(p.read_bytes())
+    assert place_of("mine", tmp_path) == str(tmp_path/"mine"/"model") and files_digest(place_of("mine", tmp_path)) == files_digest(MODELS/"slm")

@@ -60,7 +60,9 @@ def place_of(
     "Where a model is."
     if at.startswith(("http://", "https://")): return address(at)
     known = [p for p in (Path(at), Path(beside)/at, MODELS/at) if p.is_dir()]
-    return str(known[0]) if known else at
+    if not known: return at
+    trained = known[0]/"model"      # as `corea train` leaves it
+    return str(trained if (trained/"config.json").is_file() else known[0])
 
 def files_digest(
     folder # of a checkpoint
