@@ -121,7 +121,8 @@ def test_workers_killed_from_outside():
     pairs = [(rf"\frac{{{6 * i}}}{{9}}", rf"\frac{{{2 * i + i % 2}}}{{3}}", "math") for i in range(1, 301)]
     over = threading.Event()
     def kill():
-        while not over.wait(0.7):
+        for _ in range(2):      # a third in a row, before a busy machine has started another, would end it
+            if over.wait(0.7): return
             for p in multiprocessing.active_children()[:1]: os.kill(p.pid, signal.SIGKILL)
             if over.wait(2): return
     grade_all(SUMS[:2])
