@@ -318,7 +318,8 @@ REAL = dict(
                                             "strategyqa", "coin_flip", "shuffled_objects"),
     methods=("rlvr", "l1", "brier", "ceiling"), n_train=423, n_calibration=100, n_test=300, samples=2,
     steps=150, questions_per_step=8, updates_per_step=1, micro_batch=16, lora=16,
-    lr=5e-4, kl=0.0, max_completion=64, sift=12, save_every=5, snapshots=(), snapshot_questions=100,
+    lr=5e-4, kl=0.0, max_completion=64, precision="bfloat16", sift=12, save_every=5, snapshots=(),
+    snapshot_questions=100,
     ceiling_questions=423, probe_questions=400,
     router_questions=160, router_samples=4, router_lr=1e-4, router_epochs=2, batch_size=64,
     rollouts_by="engine", share_prompts=True)

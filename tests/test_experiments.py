@@ -97,7 +97,7 @@ def test_answers_are_kept_and_read_anew_when_the_reading_changes(tmp_path, monke
 def lessons(monkeypatch):
     "Answers to two training questions whose verdicts a test may change, and whatever is taught from them."
     rows, taught = [dict(question_id=q["id"], sample=0, completion="8", correct=True) for q in load_questions("calc", "train", 2)], []
-    def train_sft(start, lessons, out, *rest):
+    def train_sft(start, lessons, out, *rest, **more):
         taught.append(lessons)
         (out/"final").mkdir(parents=True)
         return out/"final"

@@ -9,20 +9,17 @@ from corea.core import load_profile
 from corea.data import VALUES, load_questions
 from corea.overlap import matches
 from corea.zero_shot import stories
-from corea.lab.warm import ROUNDS, WarmStart, asked_later, calculations, warm_rows, equation_steps
+from corea.lab.warm import KEPT, WarmStart, asked_later, calculations, equation_steps, made_with, recipe_key, warm_rows
 from training_jobs import ended, sft, start
 
 have_data = pytest.mark.skipif(not os.environ.get("COREA_DATA"), reason="wants the published sets: set COREA_DATA")
 
 @pytest.fixture(scope="module")
-def rounds(): return [warm_rows(how) for how in ROUNDS]
-
-@pytest.fixture(params=range(len(ROUNDS)))
-def rows(request, rounds): return rounds[request.param]
+def rows(): return warm_rows()
 
 @have_data
-def test_no_example_is_nearly_among_the_questions_asked_later(rounds):
-    how, rows = WarmStart(), sum(rounds, [])
+def test_no_example_is_nearly_among_the_questions_asked_later(rows):
+    how = WarmStart()
     own = load_questions("arithmetic", "train")[-how.problems:] + load_questions("strategyqa", "calibration")[-how.strategy:]
     later = asked_later(but={q["id"] for q in own})
     rewarded = load_questions("arithmetic", "train", load_profile("real").n_train)

@@ -221,7 +221,8 @@ def teach_ceiling(
                   {q["id"]: q["question"] for q in train})
     lessons = confidence_rows(tokenizer, [dict(question=text[r["question_id"]], completion=r["completion"],
                                                rate=rate[r["question_id"]]) for r in rows])
-    return train_sft(find_model(start), lessons, out, cfg.ceiling_lr, 1, 16, seed, cfg.device)
+    return train_sft(find_model(start), lessons, out, cfg.ceiling_lr, 1, 16, seed, cfg.device,
+                     precision=cfg.precision)
 
 # %% ../../nbs/09_experiments.ipynb #2da911e0
 def teach_scores(

@@ -12,11 +12,12 @@ from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
 from ..answer import INSTRUCTION
-from ..core import ARTIFACTS, CoreaError, digest, load_profile, set_seed, write_atomic, write_records
+from ..core import (ARTIFACTS, FILES, CoreaError, digest, load_profile, number_kind, set_seed,
+                        write_atomic, write_records)
 from ..data import VALUES, find_dataset, load_questions
 from ..generate import MARK, encode, free_memory, load_checkpoint, value_paths
 from ..published import PUBLISHED, raw_rows, read_gsm8k
-from ..trainer import mark_whole, resume_point, save_model
+from ..trainer import adapters, mark_whole, resume_point, save_model
 from ..zero_shot import COMMONSENSE_TRAIN, rows_of, without_retold
 from transformers import TrainerCallback
 
@@ -155,21 +156,20 @@ def calculations(
 class WarmStart:
     "How the model learns the grammar."
     problems: int = 423          # of arithmetic's training questions, the last; the reward has the others
-    retold: int = 6              # times that each is told with other numbers
-    gsm8k: int = 160             # short solutions
+    retold: int = 8              # times that each is told with other numbers
+    gsm8k: int = 300             # short solutions
     sums: int = 160              # bare ones
-    drill: int = 0               # longer ones
+    drill: int = 2400            # longer ones
     commonsense: int = 120       # with lettered options
     strategy: int = 60           # with yes or no, the last of their split
     longest: int = 240           # characters of a question
     epochs: int = 2
     batch: int = 16
-    lr: float = 3e-4             # AdamW, falling linearly to 0
+    lr: float = 2e-3             # AdamW, falling linearly to 0
+    lora: int = 8                # rank of the adapters
     seed: int = 0
 
 # %% ../../nbs/06b_warm.ipynb #e3fe5498
-ROUNDS = (WarmStart(), WarmStart(retold=8, gsm8k=300, sums=0, drill=2400, commonsense=60, epochs=1, seed=1))
-
 def sum_row(
     sign, a, b,     # of + - * /; whole numbers, the second also what divides
     unit=Fraction(1) # what they are counted in
@@ -255,14 +255,46 @@ def reply_rows(
                for x in rows]
     return [(p + c, [0] * len(p) + [1] * len(c)) for p, c in zip(prompts, replies)]
 
+# %% ../../nbs/06b_warm.ipynb #69241d84
+def merged(
+    model,  # with adapters
+    folder  # where they are kept, in 16 bits
+): # the plain model, the adapters added to its weights just as they are kept
+    "Keep a model's adapters, and melt them in."
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "lora_" in name: p.copy_(p.bfloat16())
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    save_file({name: p.bfloat16().contiguous() for name, p in get_peft_model_state_dict(model).items()},
+              Path(folder)/"adapter_model.safetensors")
+    return model.merge_and_unload()
+
+def with_kept(
+    model,  # that the adapters were trained beside
+    folder, # of `merged`
+    rank    # of the adapters
+): # the plain model, the adapters added to its weights
+    "Melt kept adapters in."
+    from peft import get_peft_model, set_peft_model_state_dict
+    from safetensors.torch import load_file
+    model = get_peft_model(model, adapters(rank))
+    kept = load_file(Path(folder)/"adapter_model.safetensors")
+    if lost := set_peft_model_state_dict(model, kept).unexpected_keys:
+        raise CoreaError(f"{folder} has {lost[0]}, which is no weight of adapters of rank {rank}")
+    return model.merge_and_unload()
+
 # %% ../../nbs/06b_warm.ipynb #76c62a81
 def train_sft(
     start,    # checkpoint to begin with
     rows,     # of (ids, mask): token ids, and 1 where a token is to be learnt
     out,      # folder of the run; its `final` is the result
     lr, epochs, batch, seed, # AdamW's first rate, falling to 0; passes; rows of a step; of the order
-    device="cpu", save_every=40 # steps
-) -> Path: # the folder of the trained model; resumed if it was begun
+    device="cpu", save_every=40, # steps
+    lora=0, precision=""         # rank of the adapters, 0: all weights; of the products, as in `Config`
+) -> Path: # the folder of the trained model, adapters left beside the model; resumed if it was begun
     "Teach a model some tokens of some texts."
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -276,57 +308,66 @@ def train_sft(
                      seed=seed, data_seed=seed, lr_scheduler_type="linear", warmup_steps=5, weight_decay=0.0,
                      max_grad_norm=1.0, max_length=None, packing=False,
                      dataset_kwargs=dict(skip_prepare_dataset=True),
-                     train_sampling_strategy="group_by_length", use_cpu=device == "cpu", bf16=device != "cpu",
+                     train_sampling_strategy="group_by_length", use_cpu=device == "cpu",
+                     bf16=number_kind(precision, device) == "bfloat16",
                      gradient_checkpointing=False, save_strategy="steps",
                      save_steps=save_every, save_total_limit=1, logging_steps=5, report_to="none",
                      dataloader_num_workers=0)
     args._n_gpu = min(1, args.n_gpu)     # one card, however many there are: the batch is what the recipe says
     trainer = SFTTrainer(model, args=args, train_dataset=data, processing_class=tokenizer,
-                         callbacks=[MarksWhole()])
+                         callbacks=[MarksWhole()], peft_config=adapters(lora))
     trainer.train(resume_from_checkpoint=resume_point(out, 1))
     write_records(out/"log.jsonl", trainer.state.log_history)
+    if lora: model = merged(trainer.model, out/"adapter")
     save_model(model, tokenizer, out/"final")
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)
     del trainer, model
     free_memory()
     return out/"final"
 
+# %% ../../nbs/06b_warm.ipynb #06b0f016
+KEPT = FILES/"adapters"/"smollm2-warm"     # what the warm start learnt, as it comes with the project
+
+def made_with(
+    folder # of adapters, or of the model they were melted into
+) -> str: # the `recipe_key` noted there; empty if there is none
+    "By which recipe a folder was made."
+    note = Path(folder)/"recipe.json"
+    return json.loads(note.read_text(encoding="utf-8"))["key"] if note.exists() else ""
+
 # %% ../../nbs/06b_warm.ipynb #463e2e69
 MADE = "smollm2-warm"   # what a configuration calls the model that `warm_start` makes
 
 def recipe_key(
-    rounds=ROUNDS # the recipe: each round goes on from the one before
+    how=WarmStart() # the recipe
 ) -> str: # a digest of all that decides the model, but for the machine
     "What tells one warm start from another."
     sets = ["gsm8k", "arithmetic", "strategyqa", *load_profile("real").datasets]
-    return digest([list(map(asdict, rounds)), WHEEL_SHA256, CHAT, INSTRUCTION,
-                   [find_dataset(d).revision for d in sets]])
+    return digest([asdict(how), WHEEL_SHA256, CHAT, INSTRUCTION, [find_dataset(d).revision for d in sets]])
 
 def warm_start(
-    rounds=ROUNDS,         # the recipe
-    device="cpu",          # where it is made
-    folder=ARTIFACTS/"models" # it goes into smollm2-warm there
+    how=WarmStart(),            # the recipe
+    device="cpu",               # where it is made
+    folder=ARTIFACTS/"models",  # the model goes into smollm2-warm there
+    kept=KEPT                   # adapters that are taken if they are of this recipe; else they are trained
 ) -> Path: # its checkpoint; made once, resumed if it was begun
     "SmolLM2-135M with the paper's grammar, and confidences that mean nothing."
     from transformers import AutoTokenizer
-    folder, key = Path(folder), recipe_key(rounds)
-    made = folder/MADE
-    if (made/"recipe.json").exists() and json.loads((made/"recipe.json").read_text())["key"] == key:
-        return made
-    taught = pretrained(folder/"smollm2")
-    for n, how in enumerate(rounds, 1):
-        out = folder/f"warm-{recipe_key(rounds[:n])}"
-        rows = []
-        if not (out/"final").exists():
-            rows = reply_rows(AutoTokenizer.from_pretrained(taught, trust_remote_code=False), warm_rows(how))
+    folder, key = Path(folder), recipe_key(how)
+    made, start = folder/MADE, pretrained(folder/"smollm2")
+    if made_with(made) == key: return made
+    note = json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256, recipe=asdict(how)), indent=1) + "\n"
+    if made_with(kept) != key:
+        out = folder/f"warm-{key}"
+        rows = reply_rows(AutoTokenizer.from_pretrained(start, trust_remote_code=False), warm_rows(how))
         # on a card training takes less time than saving
-        taught = train_sft(taught, rows, out, how.lr, how.epochs, how.batch, how.seed, device,
-                           40 if device == "cpu" else 10**6)
-    shutil.rmtree(made, ignore_errors=True)
-    model, tokenizer = load_checkpoint(taught, precision="float32")
-    save_model(model, tokenizer, made)
-    write_atomic(made/"recipe.json", json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256,
-                                                     rounds=list(map(asdict, rounds))), indent=1) + "\n")
+        train_sft(start, rows, out, how.lr, how.epochs, how.batch, how.seed, device,
+                  40 if device == "cpu" else 10**6, how.lora, "bfloat16")
+        kept = out/"adapter"
+        write_atomic(kept/"recipe.json", note)
+    model, tokenizer = load_checkpoint(start, precision="float32")
+    save_model(with_kept(model, kept, how.lora), tokenizer, made)
+    write_atomic(made/"recipe.json", note)
     return made
 
 # %% ../../nbs/06b_warm.ipynb #06bce111
