@@ -21,6 +21,7 @@ COVERED = {
     "make standin": "test_standin.py::test_records_of_every_model",
     "make long": "test_workflows.py::test_targets_start_files_that_exist",
     "make bench": "test_workflows.py::test_targets_start_files_that_exist",
+    "make site": "test_workflows.py::test_targets_start_files_that_exist",
     "make gpu": "test_workflows.py::test_targets_start_files_that_exist",
     "make resolve": "test_workflows.py::test_targets_start_files_that_exist",
     '.venv/bin/corea run "$PROFILE"': "test_workflows.py::test_the_gpu_workflow_trains_then_draws",
