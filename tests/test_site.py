@@ -51,7 +51,8 @@ def test_cells_have_ids_of_their_own(name):
     ("index", "[tables](../paper_figures/laptop/tables)", "tables (`paper_figures/laptop/tables`)"),
     ("03_metrics", "`03_metrics`, 0.05, 05:30, 1.02 and $08$", "`03_metrics`, 0.05, 05:30, 1.02 and $08$"),
     ("03_metrics", "`papermill nbs/10_results.ipynb` and [a](https://b.c/06a_base)", "`papermill nbs/10_results.ipynb` and [a](https://b.c/06a_base)"),
-    ("03_metrics", "```\n`06a_base`\n```", "```\n`06a_base`\n```")])
+    ("03_metrics", "```\n`06a_base`\n```", "```\n`06a_base`\n```"), ("03_metrics", "`endpoint` and `recorded`", "`endpoint` and `recorded`"),
+    ("book/2_when_to_ask", "[how](../howto/README.md)", "[how](../shelf_howto.md)")])
 def test_references_become_links(page, text, wanted):
     assert pages.linked(text, page) == wanted
 

@@ -14,6 +14,7 @@ NBS, ROOT = SITE.parent, SITE.parents[1]
 WORDS_A_MINUTE = 200
 INDEX = "equations_tables_claims"     # the page that build.py makes, as are glossary and those of the shelves
 NUMBER = r"\d\d[a-z]?"
+LEGEND = " · a blue edge marks the module's code, the rest are examples"
 # what a cell's directive tells a reader; all others are left out
 ONLY = {"gpu": "a GPU", "net": "a network", "vllm": "vLLM", "slow": "more time than a minute"}
 TAGS = {"remove_cell": "remove-cell", "remove_input": "remove-input"}       # those of nbconvert, as myst-nb calls them
@@ -33,15 +34,18 @@ class Place(NamedTuple):
 # the notebooks
 
 @lru_cache(None)
-def read(name):
-    "A notebook by its name below nbs/."
-    return json.loads((NBS/f"{name}.ipynb").read_text(encoding="utf-8"))
+def names():
+    "All notebooks and the how-to pages written in Markdown, by their names below nbs/, the first page last."
+    found = [p for p in [*NBS.rglob("*.ipynb"), *NBS.glob("howto/*.md")] if ".ipynb_checkpoints" not in p.parts and p.stem != "README"]
+    return tuple(sorted((p.relative_to(NBS).with_suffix("").as_posix() for p in found), key=lambda n: (n == "index", n)))
 
 @lru_cache(None)
-def names():
-    "All notebooks, the first page last."
-    found = (p.relative_to(NBS) for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-    return tuple(sorted((p.with_suffix("").as_posix() for p in found), key=lambda n: (n == "index", n)))
+def read(name):
+    "A notebook; a page in Markdown as one of a single cell."
+    path = NBS/f"{name}.ipynb"
+    if path.exists(): return json.loads(path.read_text(encoding="utf-8"))
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    return dict(cells=[dict(cell_type="markdown", id="page", metadata={}, source=text)], metadata={}, nbformat=4, nbformat_minor=5)
 
 def source(cell): return "".join(cell["source"])
 def prose(name): return [(c["id"], source(c)) for c in read(name)["cells"] if c["cell_type"] == "markdown"]
@@ -86,9 +90,11 @@ def needs(name):
 
 def facts(name):
     "The line under a title: minutes, lines, module, needs."
-    own = [f"source of `{module(name)}`, whose code has a blue edge"] if module(name) else []
-    more = f"; single cells need {' or '.join(needs(name))}" if needs(name) else ""
-    return " · ".join([f"{minutes(name)} min of text, {lines(name)} lines of code", *own, f"needs `make setup`{more}"])
+    said = [f"{minutes(name)} min of text"]
+    if code(name): said[0] += f", {lines(name)} lines of code"
+    if module(name): said.append(f"source of `{module(name)}`")
+    if code(name): said.append("needs `make setup`" + (f"; single cells need {' or '.join(needs(name))}" if needs(name) else ""))
+    return " · ".join(said)
 
 # references
 
@@ -98,7 +104,7 @@ REFERENCE = re.compile(rf"(?<![\w./-])({NUMBER}_[a-z]\w+|\d\d[a-z]|0\d)(?![\w/]|
 @lru_cache(None)
 def targets():
     "What a notebook is called in a text -> its name: 06a_base and 06a, 4_grpo_in_one_page."
-    return {short: n for n in names() for short in {n.split("/")[-1], *re.findall(rf"^{NUMBER}(?=_)", n)}}
+    return {short: n for n in names() if (stem := n.split("/")[-1])[0].isdigit() for short in {stem, *re.findall(rf"^{NUMBER}(?=_)", n)}}
 
 def address(page, target):
     "A link from a page to a page, both by name."
@@ -124,8 +130,9 @@ def relinked(link, page):
     shown, to = re.fullmatch(r"(!?\[[^\]]*\])\(([^)]*)\)", link, re.S).groups()
     if re.match(r"\w+:|#", to): return link
     path = posixpath.normpath(posixpath.join("nbs", posixpath.dirname(page), to.partition("#")[0]))
-    name = path.removeprefix("nbs/").removesuffix(".ipynb")
+    name = re.sub(r"\.(ipynb|md)$", "", path.removeprefix("nbs/"))
     if name in names(): return f"{shown}({address(page, name)})"
+    if folder := re.fullmatch(r"(\w+)/README", name): return f"{shown}({posixpath.relpath(f'shelf_{folder[1]}.md', posixpath.dirname(page) or '.')})"
     if shown.startswith("!"): return f"{shown}({posixpath.relpath(path, posixpath.dirname(page) or '.')})"
     return f"{shown[1:-1]} (`{path}`)"
 
@@ -178,7 +185,7 @@ def opened(cells, name):
     "Cells whose first text has the line of facts under its subtitle; on the first page a list of what the site has follows it."
     i = next(i for i, c in enumerate(cells) if c["cell_type"] == "markdown")
     if name == "index": return [*cells[:i + 1], dict(cell_type="markdown", id="contents", metadata={}, source=contents()), *cells[i + 1:]]
-    text = re.sub(r"\A# .+\n+>.*(?:\n>.*)*", lambda m: f"{m[0]}\n\n{{.facts}}\n{facts(name)}\n", cells[i]["source"])
+    text = re.sub(r"\A# .+\n+>.*(?:\n>.*)*", lambda m: f"{m[0]}\n\n{{.facts}}\n{facts(name)}{LEGEND if module(name) else ''}\n", cells[i]["source"])
     return [*cells[:i], cells[i] | dict(source=text), *cells[i + 1:]]
 
 # the index
@@ -254,6 +261,10 @@ def result(run, item):
     found = re.search(r"^Not run: (.+)$", path.read_text(encoding="utf-8"), re.M) if path.exists() else None
     return f"not run: {found[1]}" if found else "nothing in words."
 
+def number(value, unit):
+    "A number of the board as the board's notebook writes it."
+    return (f"{float(value):+.1f} {unit}" if unit else f"{float(value):.2f}").replace("-", "−") if value else "–"
+
 @lru_cache(None)
 def board():
     "Claim of the paper -> (the paper's number, run -> verdict), over all committed runs."
@@ -261,8 +272,7 @@ def board():
     with (ROOT/"paper_figures"/"board"/"board.csv").open(encoding="utf-8", newline="") as f:
         for row in csv.DictReader(f):
             if row["whose"] != "paper": continue
-            paper = f"{float(row['paper']):g} {row['unit']}".strip().replace("-", "−") if row["paper"] else "–"
-            found.setdefault(row["claim"], (paper, {}))[1][row["run"]] = row["verdict"]
+            found.setdefault(row["claim"], (number(row["paper"], row["unit"]), {}))[1][row["run"]] = row["verdict"]
     return found
 
 def verdicts(claim):
