@@ -1,5 +1,5 @@
 """The site's pages as they are made of the notebooks, and, where Sphinx is installed (`make site`), the site itself."""
-import importlib.util, json, posixpath, re, subprocess, sys
+import importlib.util, json, posixpath, re, shutil, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -127,6 +127,52 @@ def test_the_index_says_what_became_of_each():
 @pytest.mark.parametrize("text,numbers", [("Eq. 5", "5"), ("(Eq. 2 and 3)", "23"), ("Eq. 2, 3 and 5 become", "235"), ("Eq. 1 to 6", "123456"), ("Equations", "")])
 def test_equations_that_a_text_names(text, numbers): assert pages.mentioned(text) == set(numbers)
 
+# the models in the browser
+
+ASK = """
+const fs = require("fs"), {loadModel, decide} = require(process.argv[1]);
+const read = async path => { const b = fs.readFileSync(path); return b.buffer.slice(b.byteOffset, b.byteOffset + b.length); };
+(async () => {
+  const [folder, tau, questions] = JSON.parse(fs.readFileSync(0, "utf8"));
+  const [slm, llm] = await Promise.all(["slm-corea", "llm"].map(name => loadModel(`${folder}/${name}`, read)));
+  console.log(JSON.stringify(questions.map(q => {
+    const small = slm.ask(q);
+    return {text: small.text, ...decide(small, small.confidence >= tau ? {} : llm.ask(q), tau)};
+  })));
+})();
+"""
+
+@pytest.fixture(scope="module")
+def node():
+    found = shutil.which("node")
+    if not found: pytest.skip("node is not installed")
+    return lambda program, given: json.loads(subprocess.run([found, "-e", program, str(ROOT/"nbs"/"site"/"demo.js")], input=json.dumps(given),
+                                                            capture_output=True, text=True, check=True).stdout)
+
+def test_the_browser_answers_as_the_cascade_does(node):
+    "Greedy, a hundred questions of all families."
+    pytest.importorskip("torch")
+    from corea.cascade import Cascade
+    from corea.core import MODELS
+    from corea.data import load_questions
+    from corea.generate import Sampling
+    questions = [q["question"] for family in ("calc", "word", "even", "clock", "queue", "letters") for q in load_questions(family, "dev", 17)][:100]
+    cascade = Cascade(MODELS/"slm-corea", MODELS/"llm", tau=0.5, sampling=Sampling(temperature=0, max_tokens=128))
+    wanted, found = cascade.answers(questions), node(ASK, [str(MODELS), 0.5, questions])
+    assert len(wanted) == 100 and {a.who for a in wanted} == {"slm", "llm"}
+    differ = [(q, a.who, a.answer, a.cost, f) for q, a, f in zip(questions, wanted, found)
+              if (a.who, a.answer) != ({"small": "slm", "large": "llm"}[f["who"]], f["answer"]) or abs(a.cost - f["cost"]) > 1e-6]
+    assert not differ, "\n".join(map(str, differ))
+
+@pytest.mark.parametrize("text", ["Work out 15 (a) + 91 (b) - 34.", "naïve – τ ≤ 1 🙂 & }", "Ann has 3 coins, then gets 4", "a\nb\tc"])
+def test_the_browser_reads_as_the_tokenizer_does(node, text):
+    tokenizers = pytest.importorskip("tokenizers")
+    path = ROOT/"corea"/"files"/"models"/"llm"/"tokenizer.json"
+    program = "const {Tokenizer} = require(process.argv[1]), [json, text] = JSON.parse(require('fs').readFileSync(0, 'utf8')), t = new Tokenizer(json);\
+console.log(JSON.stringify([t.encode(text), t.decode(t.encode(text))]))"
+    ids, back = node(program, [json.loads(path.read_text(encoding="utf-8")), text])
+    assert ids == tokenizers.Tokenizer.from_file(str(path)).encode(text).ids and back == text
+
 # the site
 
 class Page(HTMLParser):
@@ -182,6 +228,12 @@ def test_two_clicks_from_the_first_page(built):
 def test_math_is_drawn_by_what_lies_beside_the_page(site, built):
     [script] = [x for x in built["04_reward.html"].asks if "tex-svg" in x]
     assert (site/urlsplit(script).path).stat().st_size > 1e6
+
+def test_the_models_lie_beside_their_page(site, built):
+    assert "demo.html" in built["index.html"].leads and any("demo.js" in x for x in built["demo.html"].asks)
+    for name in re.findall(r'"([\w-]+)"', re.search(r"start\.models \?\?= Promise\.all\(\[(.*?)\]", (site/"_static"/"demo.js").read_text(encoding="utf-8"))[1]):
+        for file in ("config.json", "tokenizer.json", "model.safetensors"):
+            assert (site/"models"/name/file).read_bytes() == (ROOT/"corea"/"files"/"models"/name/file).read_bytes()
 
 def test_is_small(site):
     assert sum(p.stat().st_size for p in site.rglob("*") if p.is_file()) < MEGABYTES * 1e6

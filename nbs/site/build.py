@@ -4,7 +4,9 @@ The pages are laid in artifacts/site-work first; a second build makes only those
 """
 import json, shutil, sys, time
 from pathlib import Path
-from pages import NBS, ROOT, SITE, made, names, page, pictures
+from pages import ROOT, SITE, made, names, page, pictures
+
+MODELS = ("slm-corea", "llm")       # as in demo.js
 
 def write(path, text):
     "Writes a file unless it says so already."
@@ -23,6 +25,12 @@ def lay(folder):
     for path in folder.rglob("*"):
         if path.is_file() and path.relative_to(folder).as_posix() not in {*files, *shown}: path.unlink()
 
+def lay_models(folder):
+    "What the page of the models reads."
+    for path in (ROOT/"corea"/"files"/"models"/name/file for name in MODELS for file in ("config.json", "tokenizer.json", "model.safetensors")):
+        (folder/path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder/path.parent.name/path.name)
+
 def main(out, work=None):
     "Sphinx's status: 0 if there was no warning."
     from sphinx.cmd.build import build_main
@@ -30,6 +38,7 @@ def main(out, work=None):
     work = Path(work or ROOT/"artifacts"/"site-work")
     lay(work/"source")
     failed = build_main(["-q", "-W", "--keep-going", "-c", str(SITE), "-d", str(work/"doctrees"), str(work/"source"), str(out)])
+    lay_models(out/"models")
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file()) / 1e6
     print(f"{len(list(out.rglob('*.html')))} pages, {size:.1f} MB, {time.time() - start:.0f} s: {out/'index.html'}")
     return failed

@@ -10,7 +10,7 @@ myst_enable_extensions = ["attrs_block", "dollarmath"]
 myst_heading_anchors = 3
 
 html_theme = "furo"
-html_static_path = [str(Path(__file__).with_name("style.css"))]
+html_static_path = [str(Path(__file__).with_name(name)) for name in ("style.css", "demo.js")]
 html_css_files = ["style.css"]
 html_copy_source = html_show_sourcelink = html_use_index = html_show_copyright = False
 # MathJax in one file, its fonts in it; the menu would load more, from elsewhere

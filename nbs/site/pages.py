@@ -291,9 +291,10 @@ def toctree(entries, *options): return "\n".join(["```{toctree}", *(f":{o}:" for
 def contents():
     "What the site has, for its first page: the shelves, the glossary and the index."
     rows = [f"- [{s.title}](shelf_{s.name}.md): {s.about}" for s in shelves()]
-    rows += ["- [Glossary](glossary.md): each term in one line.",
+    rows += ["- [Ask it here](demo.md): both models answer in your browser.",
+             "- [Glossary](glossary.md): each term in one line.",
              f"- [Equations, tables and claims]({INDEX}.md): where each of the paper's is, and what became of it."]
-    return "\n".join(rows) + "\n\n" + toctree([*(f"shelf_{s.name}" for s in shelves()), "glossary", INDEX], "hidden")
+    return "\n".join(rows) + "\n\n" + toctree([*(f"shelf_{s.name}" for s in shelves()), "demo", "glossary", INDEX], "hidden")
 
 def shelf_page(shelf):
     "A shelf: its notebooks with subtitle, minutes and needs."
@@ -333,5 +334,6 @@ def index_page():
         table(["claim", "the paper's number", "verdict"], claims)]) + "\n"
 
 def made():
-    "Pages that are no notebooks: path -> text."
-    return {f"shelf_{s.name}.md": shelf_page(s) for s in shelves()} | {"glossary.md": glossary_page(), f"{INDEX}.md": index_page()}
+    "Pages that are no notebooks: path -> text; that of the models is written by hand."
+    own = {"demo.md": (SITE/"demo.md").read_text(encoding="utf-8"), "glossary.md": glossary_page(), f"{INDEX}.md": index_page()}
+    return {f"shelf_{s.name}.md": shelf_page(s) for s in shelves()} | own
