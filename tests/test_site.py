@@ -110,7 +110,8 @@ def test_a_term_is_told_where_the_glossary_says(term):
     assert any(re.search(rf"(?<!\w){re.escape(k)}", text) for k in known), f"{t['told_in']} does not speak of {term}"
 
 def test_equations_tables_and_figures_are_all_found():
-    assert sorted(pages.equations()) == list("123456")
+    stated = [n for name in pages.names() for text in texts(pages.page(name)) for n in re.findall(r"^\(eq-(\d)\)=\n> ", text, re.M)]
+    assert stated == sorted(pages.equations()) == list("123456"), "each once"
     assert [f for f, _ in pages.functions()["5"]] == ["kl"] and [f for f, _ in pages.functions()["6"]] == ["group_rate"]
     numbers = (ROOT/"corea"/"files"/"paper_numbers.csv").read_text(encoding="utf-8").splitlines()[1:]
     tables = {int(n) for line in numbers if (n := line.split(",")[1]).isdigit()}

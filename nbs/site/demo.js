@@ -163,6 +163,7 @@ function decide(small, large, tau) {
 function start(page) {
   const [tau, shown, rows, sum, form, said] = ["tau", "tau-shown", "rows", "sum", "ask", "said"].map(id => page.getElementById(`demo-${id}`));
   const asked = [];
+  const percent = new Intl.NumberFormat("en", {style: "percent", signDisplay: "exceptZero"});
   const cell = (row, text, kind = "td") => { const c = row.appendChild(page.createElement(kind)); c.textContent = text; };
   function draw() {
     shown.textContent = Number(tau.value).toFixed(2);
@@ -174,7 +175,7 @@ function start(page) {
     }));
     const total = asked.reduce((all, {small, large}) => all + decide(small, large, Number(tau.value)).cost, 0);
     const alone = asked.reduce((all, {large}) => all + RATIO * large.cost, 0);
-    if (asked.length) sum.textContent = `Together they cost ${total.toFixed(0)}; the large model alone would have cost ${alone.toFixed(0)}: ${((total / alone - 1) * 100).toFixed(0)} %.`.replace("-", "−");
+    if (asked.length) sum.textContent = `Together they cost ${total.toFixed(0)}; the large model alone would have cost ${alone.toFixed(0)}: ${percent.format(total / alone - 1)}.`;
   }
   async function ask(questions) {
     said.textContent = "loading both models …";

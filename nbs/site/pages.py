@@ -147,11 +147,7 @@ def pictures(nb, name):
 
 def anchor(place): return f"cell-{place.cell}"
 
-def marked(text, anchors):
-    "A Markdown cell with a target for each equation that it states."
-    return re.sub(r"^> \*\*Eq\. (\d)\*\*", lambda m: f"({anchors[m[1]]})=\n{m[0]}" if m[1] in anchors else m[0], text, flags=re.M)
-
-def shown(cell, page, anchors):
+def shown(cell, page):
     "A cell as the page has it: without directives, with links; `None` if nothing of it is left."
     cell = json.loads(json.dumps(cell))
     marks = directives(cell)
@@ -161,7 +157,7 @@ def shown(cell, page, anchors):
     if source(cell).startswith("from here import"): tags.append("remove-input")      # the map at the head of a chapter
     cell["metadata"] = dict(tags=tags) if tags else {}
     text = source(cell)
-    if cell["cell_type"] == "markdown": text = marked(linked(text, page), anchors)
+    if cell["cell_type"] == "markdown": text = re.sub(r"^(?=> \*\*Eq\. (\d)\*\*)", r"(eq-\1)=\n", linked(text, page), flags=re.M)
     else:
         only = [f"# only with {ONLY[d]}\n" for d in marks if d in ONLY]
         text = "".join(only) + re.sub(r"^#\|.*\n?", "", text, flags=re.M)
@@ -172,10 +168,10 @@ def shown(cell, page, anchors):
 
 def page(name):
     "A notebook as the site shows it."
-    nb, stated = read(name), {n: f"eq-{n}" for n, place in equations().items() if place.notebook == name}
+    nb = read(name)
     wanted, cells = {place.cell for place in linked_cells() if place.notebook == name}, []
     for raw in nb["cells"]:
-        cell = shown(raw, name, stated)
+        cell = shown(raw, name)
         if cell is None: continue
         if raw["id"] in wanted: cells.append(dict(cell_type="markdown", id=f"at-{raw['id']}", metadata={}, source=f"({anchor(Place(name, raw['id']))})="))
         cells.append(cell)
@@ -308,11 +304,10 @@ def glossary():
 def glossary_page():
     "Each term in one line, with the notebook that tells it."
     rows = []
-    for term, t in sorted(glossary().items(), key=lambda item: item[0].lower()):
+    for term, t in glossary().items():
         short = f"{t['short_for']}: " if "short_for" in t else ""
-        rows.append(f"{term}\n: {short}{t['means']} ([{label(t['told_in'])}]({t['told_in']}.ipynb))")
-    return "# Glossary\n\nEach term in one line, and the notebook that tells it at length.\n\n```{glossary}\n:sorted:\n" + "\n\n".join(
-        r.replace("\n: ", "\n  ") for r in rows) + "\n```\n"
+        rows.append(f"{term}\n  {short}{t['means']} ([{label(t['told_in'])}]({t['told_in']}.ipynb))\n")
+    return "\n".join(["# Glossary\n\nEach term in one line, and the notebook that tells it at length.\n", "```{glossary}\n:sorted:", *rows, "```\n"])
 
 def index_page():
     "Equations with the code that computes them, tables and figures with what the runs say, claims with their verdicts."
