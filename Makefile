@@ -20,7 +20,7 @@ export PROFILE EXTRAS
 say = printf '\n==> %s\n' $(1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup results figures standin test outputs fuzz kills long gpu vllm resolve bundle export readme base bench bench-serve promise sets lab clean clean-all other-extras
+.PHONY: help setup results figures standin test outputs fuzz kills long gpu vllm resolve bundle export readme base bench bench-serve promise sets lab site clean clean-all other-extras
 
 help:  ## this list
 	@echo "make TARGET; the first call makes .venv and installs the pinned packages"
@@ -124,6 +124,11 @@ promise: $(STAMP)  ## how often the promise of `corea calibrate` is broken, on e
 
 sets: $(STAMP)  ## the paper's sets read, graded whole and held against each other (from COREA_DATA or the hub), into benchmarks/results
 	@for f in $(SETS); do $(BIN)/python "$$f" || exit 1; done
+
+# Sphinx comes into .venv with the first site.
+site: $(STAMP)  ## the documentation from the stored outputs, nothing is run: artifacts/site/index.html
+	@have=$$(cat $(STAMP)) && { [[ ",$$have," == *,site,* ]] || EXTRAS="$$have,site" bash .ci/setup; }
+	@$(BIN)/python nbs/site/build.py
 
 lab: $(STAMP)  ## the notebooks in JupyterLab
 	@$(BIN)/jupyter lab nbs

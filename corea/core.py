@@ -370,7 +370,7 @@ PROFILES["stand-in"] = PROFILES["gpu-ci"] | dict(
     slm="slm", llm="llm", llm_server="http://127.0.0.1:8377", device="cpu", engine="transformers",
     rollouts_by="transformers", processes=2, max_completion=80)
 
-# %% ../nbs/00_core.ipynb #acd576b9
+# %% ../nbs/00_core.ipynb #acd576ba
 # Questions of one's own and one small model (14b_train). Rank of the adapters and learning rate are for a
 # model as large as that of `real`; `corea train` takes others for other sizes.
 PROFILES["own-cpu"] = dict(

@@ -384,7 +384,7 @@ def test_versions_agree():
 def test_pins_lie_in_the_ranges_of_pyproject():
     project = tomllib.loads((ROOT/"pyproject.toml").read_text())["project"]
     pins = dict(line.split("==") for line in (ROOT/"constraints.txt").read_text().split() if line)
-    extras = [r for e in ("dev", "serve", "train", "gpu") for r in project["optional-dependencies"][e] if not r.startswith("corea[")]
+    extras = [r for e in ("dev", "serve", "train", "gpu", "site") for r in project["optional-dependencies"][e] if not r.startswith("corea[")]
     wanted = [Requirement(r) for r in project["dependencies"] + extras]
     report([f"constraints.txt: {r.name} is not pinned" for r in wanted if r.name not in pins] +
            [f"constraints.txt: {r.name}=={pins[r.name]} is outside {r.specifier}" for r in wanted

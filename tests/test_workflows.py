@@ -21,6 +21,7 @@ COVERED = {
     "make standin": "test_standin.py::test_records_of_every_model",
     "make long": "test_workflows.py::test_targets_start_files_that_exist",
     "make bench": "test_workflows.py::test_targets_start_files_that_exist",
+    "make site": "test_workflows.py::test_targets_start_files_that_exist",
     "make gpu": "test_workflows.py::test_targets_start_files_that_exist",
     "make resolve": "test_workflows.py::test_targets_start_files_that_exist",
     '.venv/bin/corea run "$PROFILE"': "test_workflows.py::test_the_gpu_workflow_trains_then_draws",
@@ -191,6 +192,16 @@ def test_setup_installs_the_extras_that_are_named(tmp_path):
         done, asked = setup(EXTRAS=bad)
         assert done.returncode != 0 and "no extra" in done.stderr and not asked
     assert not list(tmp_path.rglob("hit"))
+
+def test_the_first_site_adds_its_extra(tmp_path):
+    "To those that were there, once; then the site is built."
+    for f in ("Makefile", "constraints.txt", "pyproject.toml"): shutil.copy(ROOT/f, tmp_path)
+    shutil.copytree(ROOT/".ci", tmp_path/".ci")
+    log = tmp_path/"log"
+    script(tmp_path/".venv"/"bin"/"python", f"""[ "$1" = -c ] && exec {sys.executable} "$@"\necho "$@" >>{log}\n""")
+    for _ in range(2): passed(call("make", "site", cwd=tmp_path))
+    asked = re.findall(r"-e \.\[(.*?)\]|(nbs/site/build\.py)", log.read_text())
+    assert ["".join(found) for found in asked] == ["dev,train", "dev,train,site", "nbs/site/build.py", "nbs/site/build.py"]
 
 def test_targets_start_files_that_exist():
     for line in COVERED:
