@@ -285,7 +285,7 @@ class Board:
             lines.append(f"| {words} | {value(r, 'paper', True)} | {measured(r)} | {bound} | {judged(r)} |")
         return "\n".join(lines)
 
-# %% ../../nbs/09i_page.ipynb #c1a100b5
+# %% ../../nbs/09i_page.ipynb #c1a100b4
 NOT_ASKED = "The scoreboard was not asked for."
 # claims of the paper that no profile looks at; and tables whose sentences stand against the claims
 UNJUDGED = ("discrete", "large_rl", "gpqa", "trade_off")
@@ -293,6 +293,7 @@ DOUBTS = dict(careful="Was the ranking there before?", splits="Was the split of 
               carried="Does one threshold serve everywhere?", control="Was it put into the base?",
               maps="Would a curve through the same labels do?")
 
+# %% ../../nbs/09i_page.ipynb #c1a100b5
 class Page(Board):
     "The twelve claims, told."
     def parts(self,
@@ -315,14 +316,17 @@ class Page(Board):
         for n, (key, t) in enumerate(TWELVE.items(), 1):
             claim, words = next(iter(t.rows.items()))
             (rows, hold), r = self.outcome(key), self.board.loc[claim]
-            fared = f"{'**✓**' if hold == rows else '◐' if hold else '✗'} {hold} of {rows}" if rows else "not run"
-            lines.append(f"| {n} | {t.title} | {words} | {value(r, 'paper', True)} | {measured(r)} | {fared} |")
+            mark = "**✓**" if hold == rows else "◐" if hold else "✗"
+            texts = (n, t.title, words, value(r, "paper", True), measured(r),
+                     f"{mark} {hold} of {rows}" if rows else "not run")
+            lines.append("| " + " | ".join(map(str, texts)) + " |")
         return "\n".join(lines)
 
     def left_out(self) -> str: # Markdown, a line for each
         "Claims of the paper without a verdict, and why."
         rows = [] if self.board.empty else self.board.loc[list(UNJUDGED)].itertuples()
-        return "\n".join(f"- {r.claim[0].upper()}{r.claim[1:]}. *Not run: {r.rule}.*" for r in rows) or NOT_ASKED
+        said = [f"- {r.claim[0].upper()}{r.claim[1:]}. *Not run: {r.rule}.*" for r in rows]
+        return "\n".join(said) or NOT_ASKED
 
     def doubts(self) -> str: # Markdown, a line for each question
         "What stands against the claims, as the complete tables say it."
