@@ -270,7 +270,9 @@ class Board:
     ) -> str: # the sentence of its outcome, with our numbers
         "What it means."
         t, (rows, hold) = TWELVE[key], self.outcome(key)
-        if not rows: return f"This run cannot judge it: {self.board.rule[next(iter(t.rows))]}."
+        if not rows:
+            why = self.board.rule[next(iter(t.rows))]
+            return f"This run cannot judge it: {why}. [13b_board](13b_board.ipynb) has the runs that do."
         text = t.all if hold == rows else t.some if hold else t.none
         return re.sub(r"\{([^{}]+)\}", lambda m: measured(self.board.loc[m[1]]), text)
 
