@@ -1,6 +1,6 @@
 """Do the notebooks still print what is stored in them? `make outputs`, before a commit that changes what some cell shows.
 
-    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward or book/2_when_to_ask; all but 10_results by default
+    python tests/outputs.py [--store] [NOTEBOOK ...]       # names such as 04_reward or book/2_when_to_ask; all but 10_results and 10a_tables by default
 
 runs each notebook as a reader would, one thread, no progress bars, and compares every cell's text with the stored one. Pictures are not
 compared. A cell whose text depends on the machine or the clock has the tag `varies`: it must still print as many lines, no more is asked of it.

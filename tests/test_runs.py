@@ -17,6 +17,7 @@ from corea.lab import experiments
 from corea.lab.grid import chains, work_of
 from corea.lab.records import load_records
 from corea.lab.report import promised
+from corea.lab.tables import number
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT/"nbs"/"10_results.ipynb"
@@ -68,9 +69,9 @@ def papermill(small_smoke):
 def succeeded(run): assert run.returncode == 0, run.stderr[-4000:]
 
 def drawn(out):
-    "Bytes of every table and figure."
+    "Bytes of every table and figure; the notebook beside them, which names times and machine, is left out."
     return {str(p.relative_to(out)): p.read_bytes() for p in sorted(out.rglob("*"))
-            if p.is_file() and "records" not in p.relative_to(out).parts}
+            if p.is_file() and "records" not in p.relative_to(out).parts and p.suffix != ".ipynb"}
 
 def same_picture(a, b):
     "Equal but for a grey level in one pixel of ten thousand: processors round differently when they draw."
@@ -111,6 +112,21 @@ def test_full_run_leaves_tables_figures_and_records(smoke):
     assert (smoke/"out"/"records"/"run.json").exists()
     assert all(files.values()), "empty file"
 
+def shown(path):
+    "Markdown and pictures that an executed notebook shows, cell by cell."
+    return [["".join(o["data"].get("text/markdown", o["data"].get("image/png", ""))) for o in c.outputs if "data" in o]
+            for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+def test_results_are_a_page_of_twelve_claims_and_a_notebook_with_every_table(smoke):
+    "The page shows the rows of the scoreboard that it tells of, and five figures; the tables lie complete beside the files."
+    page, tables = shown(smoke/"anywhere"/"out.ipynb"), shown(smoke/"out"/"10a_tables.ipynb")
+    told = [text for cell in page for text in cell]
+    assert sum(text.startswith("**What it means.**") for text in told) == 12 and sum(len(t) > 5000 and " " not in t for t in told) == 5
+    board = pd.read_csv(smoke/"out"/"tables"/"scoreboard.csv").set_index("claim_id")
+    assert any(f"| {number(board.ours['ece_l1_in_domain'], 2, True)} [" in text for text in told if text.startswith("| measured"))
+    written = {p.read_text(encoding="utf-8") for p in (smoke/"out"/"tables").glob("*.md")}
+    assert written <= {text for cell in tables for text in cell}
+
 def test_redrawn_from_the_folder_of_the_notebook_into_a_pipe(smoke, tmp_path, papermill):
     "Another folder's records, in the place that 10_results takes unless told; without an output path, stdout gets a valid notebook."
     place = tmp_path/"root"/"paper_figures"/"smoke"
@@ -138,6 +154,8 @@ def test_only_draws_what_is_named(smoke, copy, papermill):
     assert files[f"tables/{first.name}"] == first.read_bytes()
     others = [f for f in files if re.search(r"/(table|figure)_", f) and Path(f).stem != first.stem]
     assert not others, f"drawn although not named: {', '.join(others)}"
+    assert not (copy/"out"/"10a_tables.ipynb").exists(), "a part in the place of the whole"
+    assert [text for cell in shown(copy/"out.ipynb") for text in cell].count("The scoreboard was not asked for.") > 12
 
 def test_an_unknown_id_is_told_in_one_line(copy, papermill):
     run = papermill(copy, copy/"artifacts", copy/"out.ipynb", profile="smoke", redraw=True, n_boot=N_BOOT, only="table_99", out_dir=copy/"out")

@@ -14,8 +14,9 @@ BOOK = sorted((ROOT/"nbs"/"book").glob("*.ipynb"))        # chapters to be read,
 MAP = ["00_core", "01_data", "01a_published", "01b_overlap", "01c_zero_shot", "02_answer", "02a_grading", "03_metrics", "03a_walk", "04_reward",
        "04a_targets", "05_generate", "05a_server", "05b_layouts", "05c_recorded_engine", "06_trainer", "06a_base", "06b_warm", "07_confidence", "07a_scores", "08_cascade",
        "08a_grid", "08b_thresholds", "08c_policies", "08d_together", "08e_prices", "08f_verdict", "08g_plan", "09_experiments", "09a_records",
-       "09b_study", "09c_tables", "09d_verdicts", "09e_figures", "09f_report", "09g_publish", "09h_command", "10_results", "11_extend",
-       "12_recorded", "12a_pairs", "12b_tiers", "12c_trained", "13_real", "13a_fresh", "13b_board", "14_policy", "14a_serve", "14b_train", "15_capability", "15a_preferences", "15b_deltas", "15c_hints", "contents", "index"]
+       "09b_study", "09c_tables", "09d_verdicts", "09e_figures", "09f_report", "09g_publish", "09h_command", "09i_page", "10_results", "10a_tables",
+       "11_extend", "12_recorded", "12a_pairs", "12b_tiers", "12c_trained", "13_real", "13a_fresh", "13b_board", "14_policy", "14a_serve", "14b_train", "14c_demo",
+       "15_capability", "15a_preferences", "15b_deltas", "15c_hints", "contents", "index"]
 HEADINGS = ["In the paper", "By hand", "Code", "Check", "What can go wrong"]
 PARAMETERS = {"profile", "redraw", "only", "n_boot", "out_dir"}
 MINUTES, WORDS_A_MINUTE = 8, 200
@@ -331,9 +332,22 @@ def test_parameters_cell():
         names |= {t.id for t in (n.targets if isinstance(n, ast.Assign) else [n.target])}
     assert PARAMETERS <= names, f"{cell.where}: no parameter {', '.join(sorted(PARAMETERS - names))}"
 
-def test_no_number_is_typed_in_results():
+def test_the_tables_take_what_the_results_hand_on():
+    "10_results runs 10a_tables with parameters that it has."
+    names = [{t.id for n in c.tree.body for t in n.targets} for p in ("10_results", "10a_tables") for c in code(ROOT/"nbs"/f"{p}.ipynb") if "parameters" in c.tags]
+    assert names == [PARAMETERS, PARAMETERS - {"redraw"}]
+
+def test_the_page_tells_each_claim_under_its_own_title():
+    "One heading, one call and one reason why it may differ for each of the twelve, in order."
+    from corea.extra.page import TWELVE
+    text = "\n".join(c.source for c in cells(results()))
+    assert re.findall(r"^## \d+ · (.+)$", text, re.M) == [t.title for t in TWELVE.values()]
+    assert re.findall(r'^tell\("(\w+)"\)$', text, re.M) == list(TWELVE) and text.count("**Why it may differ.**") == len(TWELVE)
+
+@each([ROOT/"nbs"/"10_results.ipynb", ROOT/"nbs"/"10a_tables.ipynb"])
+def test_no_number_is_typed_in_results(path):
     problems = []
-    for c in cells(results()):
+    for c in cells(path):
         if c.kind == "code" and "parameters" not in c.tags:
             problems += [f"{c.where}: {n.value!r} in line {n.lineno}" for n in ast.walk(c.tree)
                          if isinstance(n, ast.Constant) and isinstance(n.value, (float, complex))]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import write_atomic
 from .records import GROUPS, LLM, SYSTEMS, home_set
-from .study import SIGNALS, estimate, measure, places_of, resplit_group, sweep
+from .study import RULES, SIGNALS, estimate, measure, places_of, resplit_group, sweep
 from .tables import backbones, number
 from ..metrics import oracle_curve, reliability
 
@@ -25,12 +25,11 @@ STYLE = {"svg.hashsalt": "corea", "font.size": 9, "axes.titlesize": 9.5, "axes.l
 METHODS = dict(base=("SLM", "#7A7A7A"), rlvr=("RLVR-SLM", "#0072B2"),
                brier=("Brier-SLM", "#E69F00"), l1=("L1-SLM", "#D55E00"),
                llm=(LLM, "#000000"))
-LOOKS = {"SLM-Verb": ("#7A7A7A", "-"), "RLVR-SLM-Verb": ("#0072B2", "-"),
-         "RLVR-SLM-AvgProb": ("#56B4E9", "-"),
-         "RLVR-SLM-Probe": ("#009E73", "-"), "Router+RLVR-SLM": ("#CC79A7", "-"),
-         "Brier-SLM-Verb": ("#E69F00", "-"),
-         "COREA": ("#D55E00", "-"), "COREA-Expected": ("#D55E00", (0, (4, 1.5))),
-         "Brier-SLM-Expected": ("#E69F00", (0, (4, 1.5)))}
+GREY = "#BDBDBD"
+LOOKS = dict.fromkeys(("SLM-Verb", "RLVR-SLM-AvgProb", "RLVR-SLM-Probe", "Brier-SLM-Verb",
+                       "COREA-Expected", "Brier-SLM-Expected"), GREY)
+LOOKS |= {"RLVR-SLM-Verb": "#0072B2", "Router+RLVR-SLM": "#CC79A7", "COREA": "#D55E00"}
+WIDTHS = {GREY: 1, LOOKS["COREA"]: 2.2}     # of lines; else 1.5
 
 # %% ../../nbs/09e_figures.ipynb #e6338ed5
 def drawn(
@@ -82,17 +81,19 @@ def plane(
         x, y = (measure(st, name, dataset, m, rule)[0].mean() for m in (cost, pass1))
         return x, 100 * y
     small, own, large = at("RLVR-SLM"), at("COREA", "paper", "slm_alone", "slm_pass1"), at(LLM)
+    names = sorted(names, key=list(LOOKS).index)        # COREA comes last, on top
+    for name in names:
+        s, color = sweep(st, name, dataset, TAUS), LOOKS[name]
+        grey = "the other cascades" if name == names[0] else "_"
+        ax.plot(s["cost"].mean(1), 100 * s["pass1"].mean(1), color=color, lw=WIDTHS.get(color, 1.5),
+                label=grey if color == GREY else name)
+        for rule, fill in (("paper", "white"), ("calibrated", color)):
+            ax.plot(*at(name, rule), "o", ms=3.5 if color == GREY else 5.5, mfc=fill, mec=color)
     ax.plot(*zip(small, large), color="black", lw=1, ls=":", label="two-model chord")
     last = own[0] + large[0], large[1]
     ax.plot(*zip(own, last), color="black", lw=1, ls="-.", label="random deferral")
     best = oracle(st, dataset)
-    ax.plot(best["cost"], 100 * best["pass1"], color="#AAAAAA", lw=1, label="oracle")
-    for name in names:
-        s, (color, dash) = sweep(st, name, dataset, TAUS), LOOKS[name]
-        ax.plot(s["cost"].mean(1), 100 * s["pass1"].mean(1), color=color, ls=dash,
-                lw=2 if name == "COREA" else 1.2, label=name)
-        for rule, fill in (("paper", "white"), ("calibrated", color)):
-            ax.plot(*at(name, rule), "o", ms=5, mfc=fill, mec=color, zorder=4)
+    ax.plot(best["cost"], 100 * best["pass1"], color="black", lw=.8, label="oracle")
     for m in ("base", "rlvr", "brier", "l1", "llm"):
         name, color = METHODS[m]
         mark, size = ("*", 9) if m == "llm" else ("s", 4)
@@ -118,6 +119,65 @@ def oracle(
     return {k: np.mean([o[k] for o in out], 0) for k in out[0]}
 
 # %% ../../nbs/09e_figures.ipynb #bff80ba6
+def room(
+    y, others, top # ordinates of a line and of others, over the width of a text; the greatest of all
+) -> tuple: # (free ordinates, where they begin)
+    "How much is free above a line, up to the next one."
+    begin, others = y.max(), others.ravel()
+    return np.min(others[others > begin], initial=top) - begin, begin
+
+def name_lines(
+    ax, x, lines # axes, common abscissae, name -> ordinates; drawn already
+) -> None: # drawn on the axes
+    "Write the name of each coloured line above or below it, where there is most room."
+    low, high = ax.get_ylim()
+    for name, y in lines.items():
+        if LOOKS[name] == GREY: continue
+        others, best = np.array([lines[n] for n in lines if n != name]).reshape(-1, len(x)), (0,)
+        half = .014 * len(name)
+        for at in x[(x > half) & (x < 1 - half)]:
+            w = np.abs(x - at) <= half
+            for way, end in ((1, high), (-1, -low)):
+                best = max(best, (*room(way * y[w], way * others[:, w], end), way, at))
+        if len(best) == 1: continue
+        _, begin, way, at = best
+        ax.annotate(name, (at, way * begin), xytext=(0, 3 * way), textcoords="offset points", ha="center",
+                    va="bottom" if way > 0 else "top", color=LOOKS[name], fontsize=8.5)
+
+# %% ../../nbs/09e_figures.ipynb #bff80ba8
+def sweeps(
+    axes, st, dataset, names # three axes; as in `plane`
+) -> None: # drawn on the axes
+    "Pass@1, cost and share of the LLM at every threshold; the band around COREA is the range of its seeds."
+    tau, alone = (measure(st, LLM, dataset, m)[0, 0] for m in ("pass1", "cost"))
+    for ax, (k, label, scale) in zip(axes, (("pass1", "Pass@1, %", 100),
+                                            ("cost", "cost, SLM input tokens", 1),
+                                            ("llm_share", "sent to the LLM, %", 100))):
+        found = {n: scale * sweep(st, n, dataset, TAUS)[k] for n in sorted(names, key=list(LOOKS).index)}
+        for name, y in found.items():
+            color = LOOKS[name]
+            ax.plot(TAUS, y.mean(1), color=color, lw=WIDTHS.get(color, 1.5))
+            if name == "COREA": ax.fill_between(TAUS, y.min(1), y.max(1), color=color, alpha=.15, lw=0)
+        name_lines(ax, TAUS, {name: y.mean(1) for name, y in found.items()})
+        ax.axvline(tau, color="black", lw=1, ls="--")
+        ax.set(xlabel="threshold τ", ylabel=label, xlim=(0, 1.1))
+    axes[0].annotate("τ = the LLM's Pass@1", (tau, 0.02), xycoords=("data", "axes fraction"),
+                     xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=8)
+    axes[1].axhline(alone, color="black", lw=1, ls=":")
+    axes[1].annotate("the LLM alone", (0.02, alone), xytext=(0, 3), textcoords="offset points", fontsize=8)
+
+# %% ../../nbs/09e_figures.ipynb #bff80ba7
+def corner(
+    ax, whole, st, dataset # axes with a `plane`; those of the whole plane; as in `plane`
+) -> None: # drawn on the axes
+    "The part of the plane between COREA, the router and the LLM, enlarged."
+    at = [(LLM, "alone"), *((n, rule) for n in ("COREA", "Router+RLVR-SLM") if st.has(n) for rule in RULES)]
+    x, y = ([measure(st, n, dataset, m, rule)[0].mean() for n, rule in at] for m in ("cost", "pass1"))
+    wide, tall = .15 * np.ptp(x) + 1e-9, .25 * np.ptp(y) + 1e-9
+    ax.set(xlim=(min(x) - wide, max(x) + wide), ylim=(100 * (min(y) - tall), 100 * (max(y) + tall)))
+    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+    whole.indicate_inset((left, low, right - left, high - low), edgecolor="black", alpha=.6)
+
 @drawn
 def figure_2(
     st # a `Study`
@@ -125,30 +185,17 @@ def figure_2(
     "Figure 2, in domain."
     from matplotlib.figure import Figure
     if not (d := home_set(st.cfg)): return figure_not_run("no data set of this run is in domain")
-    fig = Figure(figsize=(9.5, 8), layout="constrained")
-    names, axes = [n for n in LOOKS if st.has(n)], fig.subplots(2, 2).ravel()
-    tau, alone = (measure(st, LLM, d, m)[0, 0] for m in ("pass1", "cost"))
-    for ax, (k, label, scale) in zip(axes, (("pass1", "Pass@1, %", 100),
-                                            ("cost", "cost per question, SLM input tokens", 1),
-                                            ("llm_share", "questions sent to the LLM, %", 100))):
-        for name in names:
-            y = scale * sweep(st, name, d, TAUS)[k]
-            ax.plot(TAUS, y.mean(1), color=LOOKS[name][0], ls=LOOKS[name][1],
-                    lw=2.2 if name == "COREA" else 1.2)
-            if name != "COREA": continue
-            ax.fill_between(TAUS, y.min(1), y.max(1), color=LOOKS[name][0], alpha=.15, lw=0)
-        ax.axvline(tau, color="black", lw=1, ls="--")
-        ax.set(xlabel="threshold τ", ylabel=label, xlim=(0, 1.1))
-    axes[1].axhline(alone, color="black", lw=1, ls=":")
-    axes[0].annotate("τ = the LLM's Pass@1", (tau, 0.02), xycoords=("data", "axes fraction"),
-                     xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=8)
-    axes[1].annotate("the LLM alone", (0.02, alone), xytext=(0, 3),
-                     textcoords="offset points", fontsize=8)
-    plane(axes[3], st, d, names)
+    fig, names = Figure(figsize=(10, 7.4), layout="constrained"), [n for n in LOOKS if st.has(n)]
+    above, below = fig.subfigures(2, 1, height_ratios=[1, 1.15])
+    axes = [*above.subplots(1, 3), *below.subplots(1, 2)]
+    sweeps(axes[:3], st, d, names)
+    for ax in axes[3:]: plane(ax, st, d, names)
+    corner(axes[4], axes[3], st, d)
     for ax, title in zip(axes, ("(a) Pass@1", "(b) cost", "(c) share of the LLM",
-                                "(d) Pass@1 against cost")):
+                                "(d) Pass@1 against cost", "(e) the box of (d), enlarged")):
         ax.set_title(title, loc="left")
-    fig.legend(*axes[3].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    lines = zip(*axes[3].get_legend_handles_labels())
+    below.legend(*zip(*[(h, l) for h, l in lines if l not in LOOKS]), loc="outside lower center", ncols=4)
     return fig
 
 # %% ../../nbs/09e_figures.ipynb #434d1c63
@@ -168,7 +215,7 @@ def figure_planes(
         plane(ax, st, d, names)
         ax.set_title(f"{d} ({GROUPS[group[d]]})", loc="left")
     for ax in axes[len(st.cfg.datasets):]: ax.set_axis_off()
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return fig
 
 # %% ../../nbs/09e_figures.ipynb #1e9392d4

@@ -211,9 +211,9 @@ def say_splits(
     frame = TABLES["splits"](st)[0]
     def line(r):
         cost, mean, low, high = (number(x, 1, True) for x in (r.cost, r.cost_mean, r.cost_min, r.cost_max))
-        return f"{GROUPS[r.group]} {mean} % on average, from {low} to {high}, where {cost} % is reported"
+        return f"{GROUPS[r.group]} by {mean} % on average, from {low} to {high} (reported: {cost} %)"
     lines = [line(r) for r in frame[frame.system == "COREA"].itertuples()]
-    return f"Over other splits of the same questions COREA's cost changes by {'; '.join(lines)}."
+    return f"On other splits of the same questions COREA's cost changes {'; '.join(lines)}."
 
 # %% ../../nbs/09f_report.ipynb #22650e8e
 @of_home

@@ -142,7 +142,7 @@ def cascade_claims(
                       p("cost_change"), no_data_set(st, g) or measure(st, "COREA", g, "cost_change"), g,
                       "below", 0, "%"),
                 Claim(f"corea_pass1_{g}",
-                      f"COREA, being cheaper, loses less than 2 points of Pass@1, {GROUPS[g]}",
+                      f"COREA saves cost and loses less than 2 points of Pass@1, {GROUPS[g]}",
                       p("vs_llm"), no_data_set(st, g) or measure(st, "COREA", g, "vs_llm"), g,
                       "above", -2, "points",
                       f"corea_cost_{g}")]
@@ -153,7 +153,8 @@ def cascade_claims(
         Claim("lower_tau_cost",
               "a threshold lowered by two fifths saves COREA further cost, in domain",
               text("cost_change"), cost, d, "below", 0, "%"),
-        Claim("lower_tau_pass1", "and that costs it less than 2 points of Pass@1",
+        Claim("lower_tau_pass1",
+              "a threshold lowered by two fifths costs COREA less than 2 points of Pass@1, in domain",
               text("vs_paper_tau"), lost, d, "above", -2, "points", "lower_tau_cost"),
         Claim("pareto",
               "COREA is the cheapest in a part of the Pass@1 range, not in all (share of it)",
@@ -278,7 +279,7 @@ def bars(
                       p1("COREA", "cost_change", PAPER_GROUPS[w]), no_data_set(st, w) or m("cost_change", w),
                       w, "at most", -15, "%"),
                 Claim(f"bar_drop_{w}",
-                      f"and with that cost, Pass@1 at most 2 points below the LLM's, {GROUPS[w]}",
+                      f"cost at least 15 % below the LLM's and Pass@1 at most 2 points below, {GROUPS[w]}",
                       p1("COREA", "vs_llm", PAPER_GROUPS[w]), no_data_set(st, w) or m("vs_llm", w), w,
                       "at least", -2, "points", f"bar_cost_{w}")]
     for kind, words, where in (("chord", "the two-model chord", ["in_domain"]),
@@ -331,6 +332,16 @@ def relatives(
 # %% ../../nbs/09d_verdicts.ipynb #a557f440
 SHOWN = {"points": (1, True), "%": (1, True), "families": (0, False)}   # decimals, sign; else (2, False)
 
+def shortfall(
+    e,          # as from `estimate`
+    test, bound # as in `holds`
+) -> str: # the end of "not reproduced: ..."
+    "What is missing, where a claim does not hold."
+    if not np.isfinite(e["value"]): return "not defined here"
+    point = dict(value=e["value"], ci_low=e["value"], ci_high=e["value"])
+    if holds(point, test, bound): return "true of the mean, not of the whole interval"
+    return "not even true of the mean"
+
 # %% ../../nbs/09d_verdicts.ipynb #7428bb9e
 def judged(
     st, claim, this, # a `Study`; a `Claim`, everything drawn again; the same of this very cascade
@@ -338,7 +349,7 @@ def judged(
 ) -> dict: # a row of the scoreboard
     "A claim with its verdict."
     row = dict(claim_id=claim.claim_id, claim=claim.claim, paper=claim.paper, unit=claim.unit)
-    if isinstance(claim.x, str): return row | dict(n=0, seeds=0, verdict="not run", rule=claim.x)
+    if isinstance(claim.x, str): return row | dict(n=0, seeds=0, verdict="not run", rule=claim.x, why="")
     scale = SCALE.get(claim.unit, 1)
     e, narrow = estimate(claim.x, scale, trainings=True), estimate(this.x, scale)
     bounds = claim.bound if isinstance(claim.bound, tuple) else (claim.bound,)
@@ -346,13 +357,15 @@ def judged(
     rule = tested + claim.test + " " + " and ".join(f"{b:g}" for b in bounds)
     if not st.scale: rule += f"; reproduced within {TOLERANCE[claim.unit]:g}"
     said = verdict(e, claim.paper, claim.unit, claim.test, claim.bound, bool(st.scale))
+    why = shortfall(e, claim.test, claim.bound) if said == "not reproduced" else ""
     if claim.needs:
         rule += f"; needs {claim.needs}"
-        if verdicts.get(claim.needs) == "not reproduced": said = "not reproduced"
+        if verdicts.get(claim.needs) == "not reproduced":
+            said, why = "not reproduced", "there is no such saving"
     return row | dict(
         ours=e["value"], ci_low=e["ci_low"], ci_high=e["ci_high"], this_low=narrow["ci_low"],
         this_high=narrow["ci_high"], n=sum(draws(st, d).shape[1] for d in st.places[claim.where]),
-        rule=rule, verdict=said, seeds=len(st.records.seeds("l1")), seed_sd=narrow["seed_sd"])
+        rule=rule, verdict=said, why=why, seeds=len(st.records.seeds("l1")), seed_sd=narrow["seed_sd"])
 
 # %% ../../nbs/09d_verdicts.ipynb #8d030e21
 def scoreboard(
@@ -365,7 +378,7 @@ def scoreboard(
             rows.append(judged(st, claim, this, verdicts))
             verdicts[claim.claim_id] = rows[-1]["verdict"]
         names = ("claim_id claim paper ours ci_low ci_high this_low this_high n seeds verdict unit seed_sd "
-                 "rule").split()
+                 "rule why").split()
         st.memo["scoreboard"] = pd.DataFrame(rows).reindex(columns=names)
     return st.memo["scoreboard"]
 
@@ -388,7 +401,7 @@ def scoreboard_text(
         if r.verdict == "not run": ours = this = "–"
         paper = "–" if not np.isfinite(r.paper) else number(r.paper, digits, sign) + unit
         said = {"not run": f"not run: {r.rule}",
-                "not reproduced": r.verdict}.get(r.verdict, f"**{r.verdict}**")
+                "not reproduced": f"{r.verdict}: {r.why}"}.get(r.verdict, f"**{r.verdict}**")
         row = (r.claim, paper, ours, this, number(r.seed_sd, digits),
                r.n or "–", r.seeds or "–", said)
         lines.append("| " + " | ".join(map(str, row)) + " |")
