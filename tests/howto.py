@@ -31,10 +31,11 @@ def said(page, folder, python=sys.executable):
         from server import Double
         from corea.core import MODELS
         from corea.server import free_port
-        own = {name: stack.enter_context(Double(MODELS/model)).url for name, model in SERVED.get(page, {}).items()}
+        doubles = {name: stack.enter_context(Double(MODELS/model)) for name, model in SERVED.get(page, {}).items()}
+        own = {name: d.url for name, d in doubles.items()} | {f"{name}_MODEL": d.path for name, d in doubles.items()}
         clean = {k: v for k, v in os.environ.items() if not k.startswith("COREA_")}
-        env = clean | own | dict(PYTHONPATH=str(ROOT), PATH=f"{Path(python).parent}:{os.environ['PATH']}", HOME=str(folder), PORT=str(free_port()),
-                                 TQDM_DISABLE="1", OPENAI_API_KEY="none")
+        path = ":".join((str(Path(python).parent), str(Path(sys.executable).parent), os.environ["PATH"]))
+        env = clean | own | dict(PYTHONPATH=str(ROOT), PATH=path, HOME=str(folder), PORT=str(free_port()), TQDM_DISABLE="1", OPENAI_API_KEY="none")
         shell = subprocess.Popen(["bash", "-c", script(page)], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try: out, err = shell.communicate(timeout=3600)
         finally:
