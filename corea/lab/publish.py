@@ -352,7 +352,7 @@ def leaderboard_entries(
         says = "; ".join(f"{ALONE[k].split(',')[0]} {r.value:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]"
                          for k, r in of.iterrows())
         entry = EvalResultEntry(
-            on_the_hub(name), source.configs[0] or "default", round(100 * of.value["slm_pass1"], 2),
+            on_the_hub(name), source.configs[0] or "default", round(float(100 * of.value["slm_pass1"]), 2),
             dataset_revision=source.revision, source_name="every answer",
             source_url=f"https://huggingface.co/datasets/{repo}-records",
             notes=f"{cfg.samples} answers to each question, temperature {cfg.eval_temperature:g}; {says}")
