@@ -30,9 +30,9 @@ def answered(
                                Sampling(0, max_tokens=int(engine.context // 2)))
         said = sorted(said, key=lambda c: c.index)
     read = [parse(c.text) for c in said]
+    right = [int(grade(p.answer, q["gold"], q["kind"])) for p, q in zip(read, questions)]
     return pd.DataFrame(dict(answer=[p.answer or "–" for p in read], confidence=[p.confidence for p in read],
-                             right=[int(grade(p.answer, q["gold"], q["kind"])) for p, q in zip(read, questions)],
-                             cost=[price(c.prompt_tokens, c.completion_tokens) for c in said]))
+                             right=right, cost=[price(c.prompt_tokens, c.completion_tokens) for c in said]))
 
 # %% ../../nbs/14c_demo.ipynb #14c00009
 def row_by_row(

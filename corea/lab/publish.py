@@ -347,8 +347,9 @@ def leaderboard_entries(
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     files, alone = {}, scored[scored.metric.isin(list(ALONE)) & scored.value.notna()]
     for name in filter(on_the_hub, cfg.datasets):
-        of, source = alone[alone.dataset == name].set_index("metric"), find_dataset(name).splits["test"].source
-        if find_dataset(name).revision.startswith("stand-in") or of.questions.iloc[0] < source.n: continue
+        of, d = alone[alone.dataset == name].set_index("metric"), find_dataset(name)
+        source = d.splits["test"].source
+        if d.revision.startswith("stand-in") or of.questions.iloc[0] < source.n: continue
         says = "; ".join(f"{ALONE[k].split(',')[0]} {r.value:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]"
                          for k, r in of.iterrows())
         entry = EvalResultEntry(
