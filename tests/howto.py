@@ -35,7 +35,8 @@ def said(page, folder, python=sys.executable):
         own = {name: d.url for name, d in doubles.items()} | {f"{name}_MODEL": d.path for name, d in doubles.items()}
         clean = {k: v for k, v in os.environ.items() if not k.startswith("COREA_")}
         path = ":".join((str(Path(python).parent), str(Path(sys.executable).parent), os.environ["PATH"]))
-        env = clean | own | dict(PYTHONPATH=str(ROOT), PATH=path, HOME=str(folder), PORT=str(free_port()), TQDM_DISABLE="1", OPENAI_API_KEY="none")
+        env = clean | own | dict(PYTHONPATH=str(ROOT), PATH=path, HOME=str(folder), PORT=str(free_port()), TQDM_DISABLE="1", OPENAI_API_KEY="none",
+                                 CUDA_VISIBLE_DEVICES="")       # as where there is no card
         shell = subprocess.Popen(["bash", "-c", script(page)], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
         try: out, err = shell.communicate(timeout=3600)
         finally:
