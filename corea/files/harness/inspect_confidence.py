@@ -1,4 +1,4 @@
-"Answer with confidence, as a task of inspect_ai: inspect eval inspect_confidence.py -T questions=questions.jsonl"
+"Answer with confidence, as a task of inspect_ai: inspect eval inspect_confidence.py@confidence -T questions=questions.jsonl"
 import asyncio, sys
 from pathlib import Path
 from inspect_ai import Task, task
