@@ -27,7 +27,7 @@ def opened(folder):
     return study(load_records(folder), 200)
 
 # the files that take longest: begun first, the short ones fill up whichever worker is free at the end
-LONGEST = ("test_runs", "test_layouts", "test_generate", "test_standin", "test_any_sets", "test_warm", "test_trainer", "test_server", "test_base")
+LONGEST = ("test_runs", "test_layouts", "test_generate", "test_standin", "test_any_sets", "test_howto", "test_warm", "test_trainer", "test_server", "test_base")
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda i: LONGEST.index(i.path.stem) if i.path.stem in LONGEST else len(LONGEST))

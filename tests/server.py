@@ -83,9 +83,10 @@ class Double(ThreadingHTTPServer):
         ids, text, why, scores, tops = self.write(prompt, logprobs=wanted or None, **ask)
         told = lambda t, lp: dict(token=self.tokenizer.decode([t]), logprob=lp)
         content = [told(t, lp) | dict(top_logprobs=[told(*x) for x in d.items()] if wanted else []) for t, lp, d in zip(ids, scores, tops)]
-        return 200, dict(choices=[dict(index=0, message=dict(role="assistant", content=text), finish_reason=why,
+        return 200, dict(id="chatcmpl-0", object="chat.completion", created=0, model=self.path,
+                         choices=[dict(index=0, message=dict(role="assistant", content=text), finish_reason=why,
                                        logprobs=None if wanted is False else dict(content=content))],
-                         usage=dict(prompt_tokens=len(prompt), completion_tokens=len(ids)))
+                         usage=dict(prompt_tokens=len(prompt), completion_tokens=len(ids), total_tokens=len(prompt) + len(ids)))
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"

@@ -77,6 +77,25 @@ def test_numbers_of_the_card_are_those_of_the_records(ran):
         lo, hi = map(float, re.search(r"interval (\S+) to (\S+)", r.metric_name).groups())
         assert lo - .001 <= r.metric_value <= hi + .001
 
+def test_leaderboards_are_told_of_whole_published_sets_alone(ran, monkeypatch):
+    from huggingface_hub import parse_eval_result_entries
+    import yaml
+    monkeypatch.delenv("COREA_DATA", raising=False)
+    row = dict(place="math500", dataset="math500", questions=500, ci_low=.4, ci_high=.6)
+    scored = pd.DataFrame([row | dict(metric=m, value=.5) for m in ("slm_pass1", "ece", "auroc", "tau")])
+    cfg = dataclasses.replace(ran.cfg, datasets=("calc", "math500"))
+    told = publish.leaderboard_entries(cfg, scored, "me/mine")
+    [entry] = parse_eval_result_entries(yaml.safe_load(told.pop("math500.yaml")))
+    assert not told and (entry.dataset_id, entry.value) == (find_dataset("math500").hub, 50) and "AUROC 0.500 [0.400, 0.600]" in entry.notes
+    assert entry.dataset_revision == find_dataset("math500").splits["test"].source.revision and entry.source_url.endswith("me/mine-records")
+    assert not publish.leaderboard_entries(cfg, scored.assign(questions=499), "me/mine"), "a part of a set is no result on it"
+    monkeypatch.setattr(publish, "scores", lambda *_: scored)
+    folder = ran.out/"whole"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(publish, "model_card", lambda *_: SimpleNamespace(content=""))
+    publish.write_model(SimpleNamespace(cfg=cfg, records=load_records(ran.records)), "l1-s0", folder, "me/mine")
+    assert [p.name for p in (folder/".eval_results").iterdir()] == ["math500.yaml"]
+
 def test_weights_and_tokenizer_and_nothing_else(ran):
     made = go(ran)["model"]
     assert {p.name for p in made.iterdir()} == {"README.md", "config.json", "model.safetensors", "tokenizer.json"}

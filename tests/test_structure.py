@@ -81,7 +81,8 @@ def test_one_notebook_one_module():
            [f"module {m} is exported by {', '.join(s for k, s in given if k == m)}: the last silently replaces the others"
             for m in {m for m, _ in given} if sum(k == m for k, _ in given) > 1] +
            [f"{p.relative_to(ROOT)} has no notebook" for p in sorted((ROOT/"corea").rglob("*.py"))
-            if ".".join(p.relative_to(ROOT/"corea").with_suffix("").parts) not in MODULES and not p.name.startswith("_")])
+            if ".".join(p.relative_to(ROOT/"corea").with_suffix("").parts) not in MODULES and not p.name.startswith("_")
+            and "files" not in p.relative_to(ROOT/"corea").parts])      # what other programs load
 
 def test_notebooks_that_are_only_read_or_run_export_nothing():
     report([f"{c.where}: exports" for p in [*BOOK, *(p for p in NOTEBOOKS if order(p.stem)[0] in (10, 11, 99))] for c in code(p)

@@ -36,7 +36,7 @@ def command(*words):
     return f"import sys; from corea.lab.command import main; sys.exit(main({list(words)}))"
 
 def test_all_files_are_in_it(site):
-    files = {p.relative_to(FILES) for p in FILES.rglob("*") if p.is_file()}
+    files = {p.relative_to(FILES) for p in FILES.rglob("*") if p.is_file() and p.parent.name != "__pycache__"}
     assert files and files == {p.relative_to(site/"corea"/"files") for p in (site/"corea"/"files").rglob("*") if p.is_file()}
 
 def test_results_belong_to_the_folder_that_asks(site, tmp_path):
@@ -49,6 +49,14 @@ def test_the_first_example_of_the_readme(site, tmp_path):
     done = python(site, tmp_path, "\n".join([*lines, f"shown = {last}", "print(len(shown), *sorted(set(shown.who)))"]))
     assert done.stdout == "8 llm slm\n", done.stderr[-2000:]
 
+def test_demo_asks_the_bundled_models_and_leaves_nothing(site, tmp_path):
+    done = python(site, tmp_path, command("demo", "--number", "4"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["question", "gold", "before", "after"] and all(line.startswith("Work out ") for line in lines[1:5])
+    assert [len(re.findall(r"[-+]?\d+%", line)) for line in lines if line.startswith(("right ", "deferred ", "cost "))] == [3, 3, 3]
+    assert not list(tmp_path.iterdir())
+
 @pytest.mark.parametrize("words", [["--help"], ["plan", "smoke"], ["name", "smoke"], ["plan", "paper-1gpu"]])
 def test_commands(site, tmp_path, words):
     done = python(site, tmp_path, command(*words))
@@ -56,7 +64,7 @@ def test_commands(site, tmp_path, words):
     assert not list(tmp_path.iterdir())
 
 @pytest.mark.parametrize("words", [["plan", "smoke"], ["run", "smoke"], ["name", "auto"], ["push", "smoke", "--repo", "a/b"], ["base"],
-                                   ["calibrate", "q.jsonl", "--slm", "a", "--llm", "b"], ["serve", "policy.json"], ["report", "ledger.jsonl"]])
+                                   ["calibrate", "q.jsonl", "--slm", "a", "--llm", "b"], ["serve", "policy.json"], ["report", "ledger.jsonl"], ["demo"]])
 def test_without_the_extras_a_command_names_the_one_to_install(site, tmp_path, words):
     done = python(site, tmp_path, WITHOUT + command(*words))
     assert done.returncode == 1 and re.fullmatch(r"corea: \w+ is not installed: pip install 'corea\[(train|lab|serve)\]'\n", done.stderr), done.stderr

@@ -34,6 +34,7 @@ def warned(
 # %% ../../nbs/09h_command.ipynb #b80a000d
 # word -> the module whose `command` takes the words of the command line, and what --help says
 ELSEWHERE = {
+    "demo": ("corea.extra.demo", "the models of the package answer ten questions, before and after training"),
     "train": ("corea.extra.train", "train a small model on your own questions"),
     "base": ("corea.lab.base", "pre-train the miniature's base models again; hours"),
     "calibrate": ("corea.extra.policy", "ask two models your own questions; choose score and threshold"),

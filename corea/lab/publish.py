@@ -51,7 +51,8 @@ def check_public(
     "No key and no path of one machine in any card or configuration."
     secrets = [v for k, v in os.environ.items() if re.search("TOKEN|API_KEY|SECRET", k) and len(v) >= 12]
     for p in sorted(Path(folder).rglob("*")):
-        if not (p.name in ("README.md", "run.json") or p.suffix == ".json" and "config" in p.name): continue
+        if not (p.name in ("README.md", "run.json") or p.suffix == ".yaml"
+                or p.suffix == ".json" and "config" in p.name): continue
         text = p.read_text(encoding="utf-8")
         if HIDDEN.search(text) or any(s in text for s in secrets):
             raise CoreaError(f"{p.name} holds a key or a path of this machine: take it out of the "
@@ -336,6 +337,29 @@ def card_head(
         datasets=on_the_hub(cfg.train_set), tags=["corea", "grpo", "confidence", "calibration"],
         model_name=f"corea {name}", eval_results=eval_results(scored))
 
+# %% ../../nbs/09g_publish.ipynb #b70a0061
+def leaderboard_entries(
+    cfg, scored, # configuration; as from `scores`
+    repo         # the model's repository
+) -> dict: # name of a file in .eval_results -> its text, YAML
+    "Scores as leaderboards read them."
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    files, alone = {}, scored[scored.metric.isin(list(ALONE)) & scored.value.notna()]
+    for name in filter(on_the_hub, cfg.datasets):
+        of, d = alone[alone.dataset == name].set_index("metric"), find_dataset(name)
+        source = d.splits["test"].source
+        if d.revision.startswith("stand-in") or of.questions.iloc[0] < source.n: continue
+        says = "; ".join(f"{ALONE[k].split(',')[0]} {r.value:.3f} [{r.ci_low:.3f}, {r.ci_high:.3f}]"
+                         for k, r in of.iterrows())
+        entry = EvalResultEntry(
+            on_the_hub(name), source.configs[0] or "default", round(float(100 * of.value["slm_pass1"]), 2),
+            dataset_revision=source.revision, source_name="every answer",
+            source_url=f"https://huggingface.co/datasets/{repo}-records",
+            notes=f"{cfg.samples} answers to each question, temperature {cfg.eval_temperature:g}; {says}")
+        files[f"{name}.yaml"] = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+    return files
+
 # %% ../../nbs/09g_publish.ipynb #c0de0031
 def how_taught(
     st, name # a `Study`, the name of a small model in the records
@@ -444,6 +468,8 @@ def write_model(
             except OSError: shutil.copyfile(p, folder/p.name)
     kind = "peft" if (source/"adapter_config.json").exists() else "transformers"
     write_atomic(folder/"README.md", model_card(st, name, repo, kind).content)
+    for file, text in leaderboard_entries(st.cfg, scores(st, name), repo).items():
+        write_atomic(folder/".eval_results"/file, text)
 
 # %% ../../nbs/09g_publish.ipynb #f7a2e0e1
 PLACE = "user/corea"    # a repository that stands for yours until you name one
@@ -457,7 +483,7 @@ def send(
     try:
         api = HfApi(token=token)
         api.create_repo(repo, repo_type=kind, exist_ok=True)
-        stale = ["*.safetensors", "*.json"] if kind == "model" else ["*.parquet"]
+        stale = ["*.safetensors", "*.json", ".eval_results/*"] if kind == "model" else ["*.parquet"]
         return str(api.upload_folder(repo_id=repo, repo_type=kind, folder_path=str(folder),
                                      delete_patterns=stale,
                                      commit_message=f"{Path(folder).name} of a corea run").commit_url)
