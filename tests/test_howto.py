@@ -1,5 +1,5 @@
 "The how-to pages do what they say: pasted into an empty folder outside the clone, and their links lead somewhere."
-import importlib.util, math, os, re
+import importlib.util, math, os, re, sys
 import pytest
 from corea import metrics
 from corea.answer import prompt
@@ -11,7 +11,7 @@ def text_of(page): return (HOWTO/f"{page}.md").read_text(encoding="utf-8")
 @pytest.mark.parametrize("page", PAGES)
 def test_pasted_it_works_and_says_what_the_page_says(page, tmp_path):
     if page in ELSEWHERE and not os.environ.get(ELSEWHERE[page]): pytest.skip(f"{ELSEWHERE[page]} names no interpreter with what {page} needs")
-    parts = said(page, tmp_path, *[os.environ[ELSEWHERE[page]]] * (page in ELSEWHERE))
+    parts = said(page, tmp_path, os.environ.get(ELSEWHERE.get(page, ""), sys.executable))
     assert [wording(part) for part in parts] == [wording(part) for part in stored(page)], f"run tests/howto.py --store {page}"
 
 def test_a_page_that_fails_is_told_with_its_part(tmp_path, monkeypatch):
