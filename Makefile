@@ -40,7 +40,7 @@ results: $(STAMP)  ## the main job, from nothing to paper_figures/laptop; PROFIL
 	$(RESULTS) "artifacts/$$PROFILE/10_results.ipynb" -k python3 -p profile "$$PROFILE" && \
 	$(call say,"tables and figures: paper_figures/$$PROFILE · the notebook: artifacts/$$PROFILE/10_results.ipynb")
 
-figures: $(STAMP)  ## every table and figure again, from the committed records, in a minute; PROFILE=laptop-full for the full run's
+figures: $(STAMP)  ## every table and figure again, from the committed records, in minutes; PROFILE=laptop-full for the full run's
 	@PROFILE=$$($(BIN)/corea name -- "$$PROFILE") && mkdir -p artifacts/figures && \
 	$(call say,"redrawing paper_figures/$$PROFILE from its records") && \
 	$(RESULTS) artifacts/figures/10_results.ipynb -k python3 -p profile "$$PROFILE" -p redraw True && \
