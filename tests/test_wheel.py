@@ -46,7 +46,7 @@ def test_results_belong_to_the_folder_that_asks(site, tmp_path):
 def test_the_first_example_of_the_readme(site, tmp_path):
     code = re.search(r"```python\n(.*?)```", (ROOT/"README.md").read_text(encoding="utf-8"), re.S)[1].rstrip()
     *lines, last = code.splitlines()
-    done = python(site, tmp_path, "\n".join([*lines, f"shown = {last}", "print(len(shown), *sorted(set(shown.who)))"]))
+    done = python(site, tmp_path, "\n".join([*lines, f"shown = {last}", "print(len(shown), *sorted(set(shown.after.str.extract(r'\\((\\w+),')[0])))"]))
     assert done.stdout == "8 llm slm\n", done.stderr[-2000:]
 
 def test_demo_asks_the_bundled_models_and_leaves_nothing(site, tmp_path):
